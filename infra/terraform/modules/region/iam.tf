@@ -1,0 +1,198 @@
+# Two roles. The execution role is ECS's own: it pulls the image, opens the log stream and hands over configuration and
+# secrets. The task role is the worker's, limited to the calls it makes.
+#
+# Every statement names its resources. The one exception is ecr:GetAuthorizationToken, which AWS does not
+# allow to be limited to a resource.
+
+data "aws_iam_policy_document" "assume" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["ecs-tasks.amazonaws.com"]
+    }
+
+    condition {
+      # ECS may assume the roles for tasks of this account only (the confused deputy).
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.current.account_id]
+    }
+  }
+}
+
+resource "aws_iam_role" "execution" {
+  name               = "${local.name_with_region}-execution"
+  description        = "ECS on behalf of ${var.name}: image, logs, configuration, secrets."
+  assume_role_policy = data.aws_iam_policy_document.assume.json
+  tags               = local.tags
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name   = "execution"
+  role   = aws_iam_role.execution.id
+  policy = data.aws_iam_policy_document.execution.json
+}
+
+data "aws_iam_policy_document" "execution" {
+  statement {
+    sid       = "Logs"
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = ["${aws_cloudwatch_log_group.workers.arn}:log-stream:worker/*"]
+  }
+
+  statement {
+    sid       = "Configuration"
+    actions   = ["ssm:GetParameters"]
+    resources = [aws_ssm_parameter.config.arn]
+  }
+
+  dynamic "statement" {
+    for_each = length(local.container_secrets) > 0 ? [1] : []
+
+    content {
+      sid     = "Secrets"
+      actions = ["secretsmanager:GetSecretValue"]
+      # Behind the seventh part of the ARN stands which key of a JSON secret is meant.
+      resources = distinct([for arn in values(local.container_secrets) : join(":", slice(split(":", arn), 0, 7))])
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.kms.secrets) > 0 ? [1] : []
+
+    content {
+      sid       = "SecretsKey"
+      actions   = ["kms:Decrypt"]
+      resources = var.kms.secrets
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.ecr_repository_arn == null ? [] : [1]
+
+    content {
+      sid       = "Image"
+      actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+      resources = [var.ecr_repository_arn]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.ecr_repository_arn == null ? [] : [1]
+
+    content {
+      sid       = "ImageLogin"
+      actions   = ["ecr:GetAuthorizationToken"]
+      resources = ["*"]
+    }
+  }
+}
+
+resource "aws_iam_role" "task" {
+  name               = "${local.name_with_region}-task"
+  description        = "Workers of ${var.name}."
+  assume_role_policy = data.aws_iam_policy_document.assume.json
+  tags               = local.tags
+}
+
+resource "aws_iam_role_policy" "task" {
+  name   = "worker"
+  role   = aws_iam_role.task.id
+  policy = data.aws_iam_policy_document.task.json
+}
+
+data "aws_iam_policy_document" "task" {
+  statement {
+    sid = "ReadSources"
+    actions = [
+      "kinesis:DescribeStreamSummary",
+      "kinesis:GetRecords",
+      "kinesis:GetShardIterator",
+      "kinesis:ListShards",
+    ]
+    resources = local.source_arns
+  }
+
+  dynamic "statement" {
+    for_each = length(var.sink_stream_arns) > 0 ? [1] : []
+
+    content {
+      sid = "WriteSinksAndReadBack"
+      actions = [
+        "kinesis:DescribeStreamSummary",
+        "kinesis:GetRecords",
+        "kinesis:GetShardIterator",
+        "kinesis:ListShards",
+        "kinesis:PutRecords",
+      ]
+      resources = var.sink_stream_arns
+    }
+  }
+
+  statement {
+    sid = "Leases"
+    actions = [
+      "dynamodb:DeleteItem",
+      "dynamodb:GetItem",
+      "dynamodb:PutItem",
+      "dynamodb:Query",
+      "dynamodb:UpdateItem",
+    ]
+    resources = [aws_dynamodb_table.leases.arn]
+  }
+
+  dynamic "statement" {
+    for_each = var.quarantine_s3 == null ? [] : [var.quarantine_s3]
+
+    content {
+      sid       = "Quarantine"
+      actions   = ["s3:PutObject"]
+      resources = ["arn:${data.aws_partition.current.partition}:s3:::${statement.value.bucket}/${statement.value.prefix}*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.decrypt_keys) > 0 ? [1] : []
+
+    content {
+      sid       = "Decrypt"
+      actions   = ["kms:Decrypt"]
+      resources = local.decrypt_keys
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.encrypt_keys) > 0 ? [1] : []
+
+    content {
+      sid       = "Encrypt"
+      actions   = ["kms:GenerateDataKey"]
+      resources = local.encrypt_keys
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.kms.lease_table == null ? [] : [var.kms.lease_table]
+
+    content {
+      # What DynamoDB asks of a caller whose table has a customer-managed key, and by way of DynamoDB only.
+      sid       = "LeasesKey"
+      actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
+      resources = [statement.value]
+
+      condition {
+        test     = "StringEquals"
+        variable = "kms:ViaService"
+        values   = ["dynamodb.${var.region}.amazonaws.com"]
+      }
+    }
+  }
+}
+
+locals {
+  # Sinks are decrypted too: an event in doubt is looked for in the peer's stream.
+  decrypt_keys = distinct(concat(var.kms.sources, compact([var.kms.hub_stream]), var.kms.sinks))
+  encrypt_keys = distinct(concat(var.kms.sinks, compact([var.kms.quarantine])))
+}

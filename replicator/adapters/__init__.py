@@ -1,0 +1,1 @@
+"""One vendor per file; vendor exceptions never leave this package."""

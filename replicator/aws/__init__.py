@@ -1,0 +1,1 @@
+"""What the AWS adapters share: credentials, endpoints, signatures and transport."""

@@ -1,0 +1,1 @@
+"""Pure rules of the protocols: no I/O, no clock, no randomness."""

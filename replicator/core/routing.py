@@ -1,0 +1,103 @@
+"""The decision per event and link: forward, or drop with a reason.
+
+How it works: a topology generation gives every origin a tree over the regions. An event is forwarded over a link only
+when the link is an edge of the tree of the event's origin, under the generation the event left its origin with.
+
+Why nothing can loop: the trees are proven acyclic before anything runs, and an event only ever follows one of them.
+Should the tree and the event's own history disagree (a mistake in a region's configuration), history wins: an event
+never goes to its origin or to a region on its path, and never further than the tree is deep.
+"""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from replicator.core.model import EventId, Origin, Region
+from replicator.core.tag import Tag
+from replicator.errors import PoisonEvent
+
+
+class Routes(Protocol):
+    """What routing needs of the compiled topologies."""
+
+    def children(self, generation: int, origin: Region, at: Region) -> frozenset[Region] | None:
+        """Where ``at`` sends events of ``origin``; None for an unknown generation."""
+        ...
+
+    def hops_max(self, generation: int) -> int:
+        """The depth of the deepest tree of a known generation."""
+        ...
+
+
+class Forward(Struct, frozen=True):
+    """The event goes over the link."""
+
+
+class Drop(Struct, frozen=True):
+    """The event does not go over the link, and that is right."""
+
+    reason: str
+
+
+FORWARD = Forward()
+NO_ROUTE = Drop("no_route")
+RETURNED = Drop("returned_to_origin")
+VISITED = Drop("already_visited")
+HOP_LIMIT = Drop("hop_limit")
+
+
+class Router:
+    """Decides for one link: from ``here`` to ``peer``. ``generation`` is the one local events leave under."""
+
+    def __init__(self, routes: Routes, here: Region, peer: Region, generation: int) -> None:
+        self._routes = routes
+        self._here = here
+        self._peer = peer
+        self._generation = generation
+        self._known: dict[tuple[int, Region], Forward | Drop] = {}
+
+    def decide(self, tag: Tag | None) -> Forward | Drop:
+        """Raises PoisonEvent ``unknown_generation``."""
+        if tag is None:
+            return self._by_tree(self._generation, self._here)
+        if tag.origin.region == self._here:
+            return RETURNED
+        decision = self._by_tree(tag.generation, tag.origin.region)
+        return self._by_history(tag) or decision if decision is FORWARD else decision
+
+    def _by_history(self, tag: Tag) -> Drop | None:
+        if self._peer == tag.origin.region:
+            return RETURNED
+        if self._peer in tag.path or self._here in tag.path:
+            return VISITED
+        if len(tag.path) >= self._routes.hops_max(tag.generation):
+            return HOP_LIMIT
+        return None
+
+    def _by_tree(self, generation: int, origin: Region) -> Forward | Drop:
+        decision = self._known.get((generation, origin))
+        if decision is None:
+            decision = self._known[(generation, origin)] = self._look_up(generation, origin)
+        return decision
+
+    def _look_up(self, generation: int, origin: Region) -> Forward | Drop:
+        children = self._routes.children(generation, origin, self._here)
+        if children is None:
+            raise PoisonEvent("unknown_generation", f"topology generation {generation} is not configured here")
+        return FORWARD if self._peer in children else NO_ROUTE
+
+
+def outgoing_tag(
+    tag: Tag | None,
+    *,
+    here: Region,
+    generation: int,
+    origin: Origin,
+    event_id: str,
+    trace: str | None,
+    now_ms: int,
+) -> Tag:
+    """The tag an event leaves ``here`` with. A relayed event keeps all but its path; a new one is born here."""
+    if tag is None:
+        return Tag(generation, origin, EventId(event_id), (here,), now_ms, trace)
+    return Tag(tag.generation, tag.origin, tag.event_id, (*tag.path, here), tag.replicated_ms, tag.trace)

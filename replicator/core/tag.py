@@ -1,0 +1,177 @@
+"""The tag an event carries: where it was born, which regions it has visited, and a proof that we wrote it.
+
+How it works: the origin never changes once set; every region that sends the event appends itself to the path. With
+keys configured the tag is signed over everything that routing and idempotency rely on.
+
+Why it is safe: a tag is taken as it is or the event is poison. Nothing is guessed from a damaged tag, because a wrong
+origin could send an event round in circles or have it taken for one that was seen before.
+"""
+
+import hashlib
+import hmac
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName
+from replicator.errors import PoisonEvent
+
+VERSION = 1
+PATH_MAX = 16
+"""Longer than any route `plan` accepts (12 regions)."""
+SEQUENCE_DIGITS_MAX = 129
+"""Kinesis and DynamoDB sequence numbers: AWS API references, "SequenceNumber"."""
+MAC_BYTES = 16
+KEY_ID = re.compile(r"[a-z0-9-]{1,16}")
+SEQUENCE = re.compile(r"0|[1-9][0-9]{0,128}")
+
+
+class Tag(Struct, frozen=True):
+    """What travels inside the event. ``path``: regions that had it, origin first, the last one sent it."""
+
+    generation: int
+    origin: Origin
+    event_id: EventId
+    path: tuple[Region, ...]
+    replicated_ms: int
+    trace: str | None = None
+    signature: str | None = None
+
+
+class _Wire(Struct, omit_defaults=True):
+    """The tag as JSON. The sequence number is text: JSON readers in other languages lose big integers."""
+
+    v: int
+    gen: int
+    origin: tuple[str, str, str, str, str, int]
+    id: str
+    path: tuple[str, ...]
+    at: int
+    trace: str | None = None
+    sig: str | None = None
+
+
+class _Version(Struct):
+    v: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_Wire)
+_version_decoder = msgspec.json.Decoder(_Version)
+
+
+def encode_tag(tag: Tag) -> bytes:
+    """Compact JSON."""
+    return _encoder.encode(
+        _Wire(
+            VERSION,
+            tag.generation,
+            _origin_fields(tag.origin),
+            tag.event_id,
+            tag.path,
+            tag.replicated_ms,
+            tag.trace,
+            tag.signature,
+        )
+    )
+
+
+def decode_tag(raw: bytes | msgspec.Raw) -> Tag:
+    """The reverse; fields added by a later writer of the same version are ignored.
+
+    Raises PoisonEvent ``malformed_tag`` or ``unknown_tag_version``.
+    """
+    try:
+        version = _version_decoder.decode(raw).v
+        if version != VERSION:
+            raise PoisonEvent("unknown_tag_version", f"tag version {version}, this worker knows {VERSION}")
+        wire = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise PoisonEvent("malformed_tag", str(exc)) from exc
+    return _checked(wire)
+
+
+def _checked(wire: _Wire) -> Tag:
+    region, source, incarnation, shard, sequence, sub_sequence = wire.origin
+    problem = _problem(wire, sequence, sub_sequence)
+    if problem:
+        raise PoisonEvent("malformed_tag", problem)
+    origin = Origin(
+        Region(region),
+        SourceName(source),
+        incarnation,
+        ShardId(shard),
+        SequenceNumber(int(sequence)),
+        sub_sequence,
+    )
+    path = tuple(map(Region, wire.path))
+    return Tag(wire.gen, origin, EventId(wire.id), path, wire.at, wire.trace, wire.sig)
+
+
+def _problem(wire: _Wire, sequence: str, sub_sequence: int) -> str | None:
+    if not SEQUENCE.fullmatch(sequence) or sub_sequence < 0:
+        return f"sequence {sequence[:SEQUENCE_DIGITS_MAX]!r}/{sub_sequence} is no sequence number"
+    if not wire.path or wire.path[0] != wire.origin[0]:
+        return "the path does not begin in the origin's region"
+    if len(wire.path) > PATH_MAX or len(set(wire.path)) != len(wire.path):
+        return "the path is too long or visits a region twice"
+    if wire.gen < 1 or wire.at < 0:
+        return "generation or time out of range"
+    return None
+
+
+def _origin_fields(origin: Origin) -> tuple[str, str, str, str, str, int]:
+    return (
+        origin.region,
+        origin.source,
+        origin.incarnation,
+        origin.shard,
+        str(origin.sequence),
+        origin.sub_sequence,
+    )
+
+
+def check_regions(tag: Tag, known: frozenset[Region]) -> None:
+    """Raises PoisonEvent ``unknown_region`` when the tag names a region that is not configured."""
+    if not known.issuperset(tag.path):
+        unknown = sorted(set(tag.path) - known)
+        raise PoisonEvent("unknown_region", f"the tag names {', '.join(unknown)}, which is not configured")
+
+
+class TagKeys:
+    """Keys by id, one of them current. Old ids stay until every event signed with them is gone."""
+
+    def __init__(self, current: str, keys: Mapping[str, bytes]) -> None:
+        for key_id, secret in keys.items():
+            if not KEY_ID.fullmatch(key_id) or not secret:
+                raise ValueError(f"tag key id {key_id!r} must match {KEY_ID.pattern} and its secret must not be empty")
+        if current not in keys:
+            raise ValueError(f"the current tag key {current!r} is none of {', '.join(sorted(keys))}")
+        self._current = current
+        self._keys = dict(keys)
+
+    def sign(self, tag: Tag) -> Tag:
+        """The tag with a signature under the current key."""
+        mac = _mac(self._keys[self._current], tag)
+        return msgspec.structs.replace(tag, signature=f"{self._current}.{mac}")
+
+    def verify(self, tag: Tag) -> None:
+        """Raises PoisonEvent ``unsigned``, ``unknown_tag_key`` or ``bad_signature``."""
+        if tag.signature is None:
+            raise PoisonEvent("unsigned", "this region takes signed tags only")
+        key_id, _, mac = tag.signature.partition(".")
+        secret = self._keys.get(key_id)
+        if secret is None:
+            raise PoisonEvent("unknown_tag_key", f"the tag is signed with key {key_id[:16]!r}")
+        if not hmac.compare_digest(mac.encode("utf-8", "replace"), _mac(secret, tag).encode()):
+            raise PoisonEvent("bad_signature", f"the tag's signature under key {key_id!r} does not match")
+
+
+def _mac(secret: bytes, tag: Tag) -> str:
+    """Truncated HMAC-SHA256 (RFC 2104, section 5) over what routing and idempotency rely on, as a JSON array."""
+    text = _encoder.encode((VERSION, tag.generation, _origin_fields(tag.origin), tag.event_id, tag.path))
+    digest = hmac.new(secret, text, hashlib.sha256).digest()[:MAC_BYTES]
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()

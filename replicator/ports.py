@@ -1,0 +1,267 @@
+"""What the worker needs of the outside world, as Protocols. Adapters implement them, memory and real ones alike."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from replicator.core.model import (
+    Checkpoint,
+    Lease,
+    LinkName,
+    Origin,
+    Position,
+    Record,
+    SequenceNumber,
+    Shard,
+    ShardId,
+    SourceName,
+)
+
+
+class Clock(Protocol):
+    """Wall time. Durations are taken from the event loop's monotonic clock instead."""
+
+    def now_ms(self) -> int: ...
+
+
+# --- sources -------------------------------------------------------------------------------------------------------
+
+
+class Cursor(Struct, frozen=True):
+    """Where a read goes on. ``token`` is the vendor's iterator; ``position`` finds the place again when it expires."""
+
+    shard: ShardId
+    position: Position
+    token: str
+
+
+class Page(Struct, frozen=True):
+    """One reply of a source. ``next`` is None behind the last record of a closed shard.
+
+    ``behind_ms`` is how far the end of this page lies behind the tip of the shard, 0 at the tip.
+    """
+
+    records: tuple[Record, ...]
+    next: Cursor | None
+    behind_ms: int
+
+
+class SourceInfo(Struct, frozen=True):
+    """``incarnation`` is the source's creation time in ms, as text: a source deleted and made again gets a new one."""
+
+    incarnation: str
+    retention_ms: int
+
+
+class Source(Protocol):
+    """A sharded log. Every method raises TransientError or Misconfigured when the vendor does not serve it."""
+
+    async def describe(self) -> SourceInfo: ...
+
+    async def shards(self) -> Sequence[Shard]:
+        """All shards still listed, open and closed."""
+        ...
+
+    async def open(self, shard: ShardId, position: Position) -> Cursor:
+        """A cursor at ``position``. Raises PositionLost when the sequence number is not one of this shard's."""
+        ...
+
+    async def read(self, cursor: Cursor, records_max: int) -> Page:
+        """Up to ``records_max`` records behind the cursor, possibly none. An expired iterator is renewed inside.
+
+        Raises PositionLost when the position was trimmed away.
+        """
+        ...
+
+
+# --- sinks ---------------------------------------------------------------------------------------------------------
+
+
+class Entry(Struct, frozen=True):
+    """What a sink stores: the event's bytes with the tag inside, under the source's partition key."""
+
+    data: bytes
+    partition_key: str
+
+
+class SinkLimits(Struct, frozen=True):
+    """The vendor's bounds on one request, from the adapter's table or the configuration.
+
+    A record's size counts its data and its partition key in UTF-8.
+    """
+
+    records_max: int
+    request_bytes_max: int
+    record_bytes_max: int
+
+
+class Found(Struct, frozen=True):
+    """What reading a sink back saw. Not ``complete``: a bound was hit, so absence proves nothing."""
+
+    origins: frozenset[Origin]
+    is_complete: bool
+    records_read: int
+
+
+class Sink(Protocol):
+    """Where a link writes."""
+
+    @property
+    def limits(self) -> SinkLimits: ...
+
+    async def put(self, entries: Sequence[Entry]) -> Sequence[str | None]:
+        """Store the entries; per entry None when stored, else the vendor's error code (not stored, may be repeated).
+
+        Raises TransientError when nothing was stored, InDoubt when nobody knows, Refused when the request as such is
+        invalid, Misconfigured when an operator must act.
+        """
+        ...
+
+    async def peer_time_ms(self) -> int:
+        """A lower bound of the peer's clock now: what it says, minus the stated error. Raises TransientError."""
+        ...
+
+    async def read_back(
+        self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int
+    ) -> Found:
+        """Read what arrived since ``since_ms`` (peer's clock) up to the tip of every shard, through resharding.
+
+        ``origin_of`` gives the origin of those records that are of interest. Raises TransientError.
+        """
+        ...
+
+
+# --- stores --------------------------------------------------------------------------------------------------------
+
+
+class LeaseStore(Protocol):
+    """Leases and checkpoints, one row a shard, every write conditional on what was read.
+
+    Raises StoreUnavailable when the store doesn't answer.
+    """
+
+    async def rows(self, source: SourceName) -> Sequence[Lease]: ...
+
+    async def create(self, source: SourceName, shard: Shard, incarnation: str) -> None:
+        """Make an unowned row with epoch 0 unless there is one; safe to repeat."""
+        ...
+
+    async def acquire(self, seen: Lease, owner: str) -> Lease | None:
+        """Take the lease under a grown epoch, provided nothing changed since ``seen``; None when somebody was faster.
+
+        ``wanted_by`` is cleared, checkpoints stay as they are.
+        """
+        ...
+
+    async def renew(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> Lease:
+        """Beat, and store the given checkpoints (others stay). Raises Fenced when owner or epoch changed."""
+        ...
+
+    async def release(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> None:
+        """Give the lease up and store the given checkpoints; ``wanted_by`` stays. Raises Fenced."""
+        ...
+
+    async def ask(self, seen: Lease, wanted_by: str) -> bool:
+        """Ask the owner of ``seen`` for a handover; False when owner or epoch changed or somebody else asked before."""
+        ...
+
+    async def delete(self, seen: Lease) -> bool:
+        """Remove an unowned row, provided nothing changed since ``seen``."""
+        ...
+
+    async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
+        """The durable start position of a link: ``proposed`` the first time, then always what was stored then."""
+        ...
+
+
+class ClaimScope(Struct, frozen=True):
+    """What one claim session covers: one link on one source shard of one incarnation."""
+
+    link: LinkName
+    shard: ShardId
+    incarnation: str
+
+
+class ClaimSession(Struct, frozen=True):
+    """A fenced right to claim, from `ClaimStore.attach`.
+
+    ``store`` is the incarnation of the store's own state; ``batch`` the number of the last batch claimed so far;
+    ``open_batches`` how many batches an earlier owner claimed and never settled; ``watermark`` what the store proves
+    done (0: nothing); ``is_new`` when the store knew nothing of this scope.
+    """
+
+    scope: ClaimScope
+    epoch: int
+    store: str
+    batch: int
+    open_batches: int
+    watermark: SequenceNumber
+    is_new: bool
+
+
+DIGEST_BYTES = 16
+CHECK_BYTES = 4
+CLAIM_BYTES = DIGEST_BYTES + CHECK_BYTES
+"""A claim is 16 bytes of digest of the event id followed by 4 bytes of check of the event's bytes."""
+
+
+class ClaimStore(Protocol):
+    """Idempotency state. Every method raises StoreUnavailable, and all but `attach` raise Fenced and ClaimsLost.
+
+    Verdicts, a byte per claim: ``n`` new, ``d`` done within the window (same id, same bytes), ``c`` new although the
+    same id was done with other bytes.
+    """
+
+    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
+        """Start a session; claims left open by earlier epochs are dropped. Raises Fenced when a higher epoch attached."""
+        ...
+
+    async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
+        """Reserve ``len(claims) / 20`` events as batch number ``batch`` (the last one plus 1); safe to repeat.
+
+        Claims within one batch must be distinct.
+        """
+        ...
+
+    async def settle(self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber) -> None:
+        """Mark the batch done but for the indices in ``undone``, which become absent again; safe to repeat."""
+        ...
+
+    async def forget(self, session: ClaimSession) -> None:
+        """Drop all state of a shard that ended."""
+        ...
+
+
+class Quarantined(Struct, frozen=True):
+    """A poison event with all that is known about it."""
+
+    link: LinkName
+    reason: str
+    detail: str
+    origin: Origin
+    partition_key: str
+    data: bytes
+    attempts: int
+    at_ms: int
+
+
+class Quarantine(Protocol):
+    """Where poison events are kept until they are redriven or dropped by a person."""
+
+    async def put(self, event: Quarantined) -> None:
+        """Store durably; safe to repeat. Raises StoreUnavailable: the event is not done then."""
+        ...
+
+
+# --- telemetry -----------------------------------------------------------------------------------------------------
+
+
+class Telemetry(Protocol):
+    """Metrics, recorded per batch. Names are without the ``replicator_`` prefix; labels are low in number."""
+
+    def count(self, name: str, value: int, /, **labels: str) -> None: ...
+
+    def gauge(self, name: str, value: float, /, **labels: str) -> None: ...
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None: ...

@@ -1,0 +1,1 @@
+"""The asyncio service: lease, read, decide, claim, publish, settle, checkpoint, drain."""

@@ -1,0 +1,403 @@
+"""One link on one shard: take records from the shard's log, decide, claim, publish, settle, move the watermark.
+
+How it works: records are admitted in runs (spans). A span is claimed with one call, its events wait in lanes, up to
+``in_flight_max`` requests take heads of disjoint lanes, and when every event of the span is done the span is settled
+with one call. The watermark moves over the longest prefix of settled spans.
+
+Why it is safe: nothing is published before its attempt floor is durable, nothing is settled before it is stored or
+quarantined, and nothing is checkpointed before it is settled. What a dead owner may have published is found by
+reading the sink back before the first event of this session is sent.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from replicator.core.model import (
+    After,
+    Checkpoint,
+    ClaimMark,
+    Origin,
+    Position,
+    SequenceNumber,
+    ShardEnd,
+    ShardId,
+    TrimHorizon,
+    position_text,
+)
+from replicator.core.watermark import Watermark, furthest
+from replicator.errors import PoisonEvent, PositionLost, StoreUnavailable, TransientError
+from replicator.ports import ClaimSession, Cursor
+from replicator.worker.admission import Admission
+from replicator.worker.claiming import Claiming
+from replicator.worker.link import Link
+from replicator.worker.prepare import Prepared
+from replicator.worker.publisher import Publisher
+from replicator.worker.recovery import Recovery
+from replicator.worker.shard_log import Batch, ShardLog
+from replicator.worker.span import Item, Span
+
+logger = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+DONE = ord("d")
+STORE_RETRY_S = 0.5
+LAG_VALID_S = 30.0
+SETTLE_PARTLY_S = 2.0
+NOTHING_OPEN = ClaimMark("", 0)
+"""The mark of a release that left nothing behind the checkpoint: whatever the claim store says, nothing is in doubt."""
+
+
+class Channel:
+    """The pipeline of one (link, shard) under one lease."""
+
+    def __init__(
+        self,
+        *,
+        link: Link,
+        shard: ShardId,
+        log: ShardLog,
+        durable: Checkpoint,
+        claiming: Claiming,
+        recovery: Recovery,
+        admission: Admission,
+        make_durable: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.link = link
+        self.shard = shard
+        self._log = log
+        self._durable = durable
+        self._claiming = claiming
+        self._recovery = recovery
+        self._admission = admission
+        self._make_durable = make_durable
+        self._watermark: Watermark[Span] = Watermark(durable.position)
+        self._publisher = Publisher(link, recovery, self._stored, self._poisoned)
+        self._finished: asyncio.Queue[Span] = asyncio.Queue()
+        self._progress = asyncio.Event()
+        self._floor_ms = durable.attempt_floor_ms
+        self._may_attempt = False
+        self._landed: set[Origin] = set()
+        self._open_bytes = 0
+        self._position = durable.position
+        self._cursor: Cursor | None = None
+        self._draining = asyncio.Event()
+        self._drain_until_s = 0.0
+        self._is_at_tip = False
+        self.state = "starting"
+        self.final: Checkpoint | None = None
+        """What to release with; set when `run` has returned after `drain`."""
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Return when the shard has ended for this link, or after `drain`. Raises Fenced."""
+        async with asyncio.TaskGroup() as group:
+            intake = group.create_task(self._take_in())
+            settling = group.create_task(self._settle_loop())
+            publishing = group.create_task(self._publisher.run())
+            await intake
+            await self._until_settled()
+            self._publisher.stop_taking()
+            is_quiet = await self._until_quiet(publishing)
+            settling.cancel()
+        await self._settle_partly_in_time()
+        self.final = self._final(is_quiet)
+        self.state = "stopped"
+
+    def drain(self, until_s: float) -> None:
+        """Take in nothing more, finish what is under way until ``until_s`` (loop time), then let `run` return."""
+        self._drain_until_s = until_s
+        self._draining.set()
+
+    async def _until_settled(self) -> None:
+        """Every span settled; while draining only as long as the budget allows."""
+        while self._watermark.open:
+            self._progress.clear()
+            if not self._draining.is_set():
+                await self._unless_draining(self._progress.wait())
+                continue
+            if self.link.state != "up":
+                return
+            try:
+                async with asyncio.timeout_at(self._drain_until_s):
+                    await self._progress.wait()
+            except TimeoutError:
+                return
+
+    async def _until_quiet(self, publishing: asyncio.Task[None]) -> bool:
+        """Whether every request under way has ended; one that is looked up in the sink may take too long."""
+        await asyncio.wait((publishing,), timeout=max(0.5, self._drain_until_s - _now_s()))
+        if publishing.done():
+            return True
+        publishing.cancel()
+        return False
+
+    # --- begin -----------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        session = await self._claiming.attach()
+        if session is not None:
+            self._position = furthest(self._durable.position, session.watermark)
+            self._watermark.position = self._position
+        floor_ms = self._durable.attempt_floor_ms
+        if floor_ms is not None and self._is_in_doubt(session):
+            self.state = "in_doubt"
+            self.link.count("takeovers_in_doubt_total")
+            self._landed = set(await self._recovery.find_since(floor_ms))
+        self.state = "running"
+
+    def _is_in_doubt(self, session: ClaimSession | None) -> bool:
+        """Whether an earlier owner may have published something the checkpoint and the claim store don't know of."""
+        released = self._durable.released
+        if released is None:
+            return True
+        if released == NOTHING_OPEN:
+            return False
+        return session is None or released != ClaimMark(session.store, session.batch)
+
+    # --- take in ---------------------------------------------------------------------------------------------------
+
+    async def _take_in(self) -> None:
+        await self._unless_draining(self._begin())
+        while not self._draining.is_set() and self._position != ShardEnd():
+            if not self._has_room():
+                self._progress.clear()
+                await self._unless_draining(self._progress.wait())
+                continue
+            batch = await self._unless_draining(self._next())
+            if batch is not None:
+                await self._take_batch(batch)
+                self._is_at_tip = batch.is_tip
+                if batch.is_tip and self._position == batch.after:
+                    # Whatever a lost owner attempted was stored here before now, so it has come by.
+                    self._landed.clear()
+
+    def _has_room(self) -> bool:
+        settings = self.link.settings
+        return len(self._watermark.open) < settings.open_spans_max and self._open_bytes < settings.open_bytes_max
+
+    async def _next(self) -> Batch | None:
+        try:
+            batch, self._cursor = await self._log.next(self._position, self._cursor)
+        except PositionLost as exc:
+            logger.error("shard.position_lost", link=self.link.name, shard=self.shard, error=str(exc))  # noqa: TRY400 - the message says it all
+            self.link.count("shard_restarts_total", reason="position_lost")
+            self._position, self._cursor = TrimHorizon(), None
+            return None
+        except TransientError as exc:
+            logger.warning("shard.read_failed", link=self.link.name, shard=self.shard, error=str(exc))
+            await asyncio.sleep(exc.retry_after_s or STORE_RETRY_S)
+            return None
+        return batch
+
+    async def _take_batch(self, batch: Batch) -> None:
+        if not batch.records and batch.after == self._position:
+            return
+        size = self.link.settings.span_records_max
+        for start in range(0, max(1, len(batch.records)), size):
+            while not self._has_room() and not self._draining.is_set():
+                self._progress.clear()
+                await self._unless_draining(self._progress.wait())
+            if self._draining.is_set():
+                return
+            part = batch.records[start : start + size]
+            is_last = start + size >= len(batch.records)
+            end = batch.after if is_last else After(part[-1].record.sequence)
+            await self._take_span(part, end)
+            self._position = end
+
+    async def _take_span(self, records: Sequence[Prepared], end: Position) -> None:
+        span = Span(end, oldest_ms=records[0].record.arrival_ms if records else 0)
+        self._watermark.add(span)
+        span.items = await self._admission.admit(span, records)
+        self._open_bytes += span.size_bytes
+        if not span.items:
+            if span.pending == 0:
+                self._finished.put_nowait(span)
+            return
+        if not await self._allow_attempts(span):
+            return
+        await self._claim(span)
+
+    async def _allow_attempts(self, span: Span) -> bool:
+        """Make the attempt floor durable before the first attempt; false when draining came first."""
+        floor_ms = await self._unless_draining(self.link.peer_now_ms())
+        if floor_ms is None:
+            return False
+        span.floor_ms = self._floor_ms if self._landed else floor_ms
+        if self._may_attempt:
+            return True
+        if not self._landed:
+            self._floor_ms = floor_ms
+        self._may_attempt = True
+        if self._durable.released is None and self._durable.attempt_floor_ms is not None:
+            return True
+        return await self._until_durable()
+
+    async def _until_durable(self) -> bool:
+        while not self._draining.is_set():
+            try:
+                await self._make_durable()
+            except StoreUnavailable as exc:
+                logger.warning("checkpoint.unavailable", link=self.link.name, shard=self.shard, error=str(exc))
+                await asyncio.sleep(STORE_RETRY_S)
+            else:
+                return True
+        return False
+
+    async def _claim(self, span: Span) -> None:
+        for index, item in enumerate(span.items):
+            item.index = index
+        claims = b"".join([item.prepared.claim for item in span.items])
+        span.batch, verdicts = await self._claiming.claim(claims)
+        session = self._claiming.session
+        span.store = session.store if session is not None else None
+        self.link.count("claims_total", len(verdicts), state="unclaimed" if span.batch is None else "claimed")
+        self.link.count("same_id_other_bytes_total", verdicts.count(b"c"))
+        done: list[Item] = []
+        landed = 0
+        for item, verdict in zip(span.items, verdicts, strict=True):
+            if verdict == DONE:
+                done.append(item)
+            elif item.prepared.origin in self._landed:
+                self._landed.discard(item.prepared.origin)
+                landed += 1
+                done.append(item)
+            else:
+                self._publisher.add(item)
+        self.link.count("events_dropped_total", len(done) - landed, reason="done_before")
+        self.link.count("in_doubt_found_total", landed)
+        for item in done:
+            self._close(item)
+
+    # --- finish ----------------------------------------------------------------------------------------------------
+
+    def _stored(self, item: Item) -> None:
+        self.link.count("events_forwarded_total")
+        self._close(item)
+
+    async def _poisoned(self, item: Item, poison: PoisonEvent) -> None:
+        await self._admission.quarantine(item.prepared, poison, item.attempts)
+        self._close(item)
+
+    def _close(self, item: Item) -> None:
+        for copy in self._admission.close(item):
+            self.link.count("events_dropped_total", reason="duplicate")
+            self._count_down(copy.span)
+        self._count_down(item.span)
+
+    def _count_down(self, span: Span) -> None:
+        span.pending -= 1
+        if span.pending == 0:
+            self._finished.put_nowait(span)
+
+    async def _settle_loop(self) -> None:
+        while True:
+            span = await self._finished.get()
+            await self._claiming.settle(span.store, span.batch, (), self._mark())
+            span.is_finished = True
+            self._open_bytes -= span.size_bytes
+            self._watermark.advance()
+            self._progress.set()
+
+    async def _settle_partly_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_PARTLY_S):
+                await self._settle_partly()
+        except TimeoutError:
+            logger.warning("drain.unmarked", link=self.link.name, shard=self.shard)
+
+    async def _settle_partly(self) -> None:
+        """Tell the claim store what of the unfinished spans is done, so that the next owner need not ask the peer."""
+        for span in self._watermark.open:
+            undone = [item.index for item in span.items if not item.is_done]
+            if span.pending == 0 or len(undone) < len(span.items):
+                is_marked = await self._claiming.settle(span.store, span.batch, undone, self._mark())
+                span.is_marked = is_marked
+                span.is_finished = span.pending == 0
+        self._watermark.advance()
+
+    def _mark(self) -> SequenceNumber:
+        position = self._watermark.position
+        return position.sequence if isinstance(position, After) else SequenceNumber(0)
+
+    # --- what is durable -------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """What may be stored now. ``released`` stays as it was read until this session attempts something."""
+        if not self._may_attempt:
+            return Checkpoint(self._watermark.position, self._durable.attempt_floor_ms, self._durable.released)
+        return Checkpoint(self._watermark.position, self._floor())
+
+    def _floor(self) -> int | None:
+        if self._landed:
+            return self._floor_ms
+        floors = [span.floor_ms for span in self._watermark.open if span.floor_ms is not None]
+        return min(floors) if floors else self.link.peer_estimate_ms() or self._floor_ms
+
+    def _final(self, is_quiet: bool) -> Checkpoint:
+        checkpoint = self.checkpoint()
+        if not self._may_attempt or not is_quiet or self._landed:
+            return checkpoint
+        partly = [span for span in self._watermark.open if any(item.is_done for item in span.items)]
+        session = self._claiming.session
+        released: ClaimMark | None = NOTHING_OPEN
+        if partly:
+            is_marked = all(span.is_marked for span in partly)
+            released = ClaimMark(session.store, self._claiming.batch) if session is not None and is_marked else None
+        return Checkpoint(checkpoint.position, checkpoint.attempt_floor_ms, released)
+
+    async def forget(self) -> None:
+        await self._claiming.forget()
+
+    # --- what is seen ----------------------------------------------------------------------------------------------
+
+    def lag_ms(self, now_ms: int) -> int | None:
+        """Age of the oldest record not yet done; 0 at the tip; None without a recent look at the source."""
+        oldest = min((span.oldest_ms for span in self._watermark.open if span.oldest_ms), default=None)
+        if oldest is not None:
+            return max(0, now_ms - oldest)
+        if self._log.read_ok_s is None or _now_s() - self._log.read_ok_s > LAG_VALID_S:
+            return None
+        return 0 if self._is_at_tip or self._log.behind_ms == 0 else self._log.behind_ms
+
+    @property
+    def lane_depth(self) -> int:
+        return self._publisher.lane_depth
+
+    @property
+    def open_bytes(self) -> int:
+        return self._open_bytes
+
+    def status(self, now_ms: int) -> dict[str, object]:
+        return {
+            "state": self.state,
+            "position": position_text(self._watermark.position),
+            "lag_ms": self.lag_ms(now_ms),
+            "open_spans": len(self._watermark.open),
+            "open_bytes": self._open_bytes,
+            "waiting": self._publisher.waiting,
+            "in_flight": self._publisher.in_flight,
+            "in_doubt": self._publisher.in_doubt,
+            "lane_depth": self.lane_depth,
+            "attached": self._log.is_attached(self._position),
+        }
+
+    async def _unless_draining(self, awaitable: Awaitable[T]) -> T | None:
+        """The awaitable's result, or None (and the awaitable cancelled) when draining begins first."""
+        task = asyncio.ensure_future(awaitable)
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait((task, draining), return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            draining.cancel()
+            task.cancel()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

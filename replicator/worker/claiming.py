@@ -1,0 +1,116 @@
+"""The claim session of one channel, and what happens when the claim store is away.
+
+``continue``: events go on without claims, at least once, counted; a lost owner is resolved by reading the sink back.
+``pause``: nothing is published until the store answers again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import Literal, TypeAlias, TypeVar
+
+import structlog
+
+from replicator.core.model import SequenceNumber
+from replicator.errors import ClaimsLost, StoreUnavailable
+from replicator.ports import CLAIM_BYTES, ClaimScope, ClaimSession, ClaimStore
+from replicator.worker.link import Link
+
+logger = structlog.get_logger(__name__)
+T = TypeVar("T")
+OnLoss: TypeAlias = Literal["continue", "pause"]
+
+RETRY_S = 1.0
+
+
+class Claiming:
+    """Claims and settlements of one (link, shard), under one lease epoch. Every method may raise Fenced."""
+
+    def __init__(
+        self, store: ClaimStore, scope: ClaimScope, epoch: int, link: Link, on_loss: OnLoss
+    ) -> None:
+        self._store = store
+        self._scope = scope
+        self._epoch = epoch
+        self._link = link
+        self._on_loss = on_loss
+        self._batch = 0
+        self._away_until_s = 0.0
+        self.session: ClaimSession | None = None
+
+    @property
+    def batch(self) -> int:
+        """The number of the last batch claimed."""
+        return self._batch
+
+    async def attach(self) -> ClaimSession | None:
+        """Open the session; None when the store is away and the link goes on without it."""
+        self.session = await self._call(lambda: self._store.attach(self._scope, self._epoch))
+        if self.session is not None:
+            self._batch = self.session.batch
+        return self.session
+
+    async def claim(self, claims: bytes) -> tuple[int | None, bytes]:
+        """(batch number, verdicts) as `ClaimStore.claim` gives them; (None, all ``n``) without a store."""
+        unclaimed = b"n" * (len(claims) // CLAIM_BYTES)
+        session = self.session or await self.attach()
+        if session is None:
+            return None, unclaimed
+        batch = self._batch + 1
+        try:
+            verdicts = await self._call(lambda: self._store.claim(session, batch, claims))
+        except ClaimsLost as exc:
+            self._lost(exc)
+            return await self.claim(claims)
+        if verdicts is None:
+            return None, unclaimed
+        self._batch = batch
+        return batch, verdicts
+
+    async def settle(self, store: str | None, batch: int | None, undone: Collection[int], mark: SequenceNumber) -> bool:
+        """Mark a batch done in the store; false when the store no longer knows it or is away."""
+        session = self.session
+        if session is None or batch is None or store != session.store:
+            return False
+        try:
+            done = await self._call(lambda: self._settled(session, batch, undone, mark))
+        except ClaimsLost as exc:
+            self._lost(exc)
+            return False
+        return done is not None
+
+    async def _settled(
+        self, session: ClaimSession, batch: int, undone: Collection[int], mark: SequenceNumber
+    ) -> bool:
+        await self._store.settle(session, batch, undone, mark)
+        return True
+
+    async def forget(self) -> None:
+        """Drop the store's state of a shard that ended; what stays behind expires with the window."""
+        session = self.session
+        if session is not None:
+            try:
+                await self._store.forget(session)
+            except (StoreUnavailable, ClaimsLost) as exc:
+                logger.info("claims.forget_failed", link=self._link.name, error=str(exc))
+
+    def _lost(self, exc: ClaimsLost) -> None:
+        """This owner knows what it did, so a lost store costs it only the window of event ids."""
+        logger.warning("claims.lost", link=self._link.name, shard=self._scope.shard, error=str(exc))
+        self._link.count("claim_store_lost_total")
+        self.session = None
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """The call's answer; None when the store is away and the link goes on without it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._on_loss == "continue" and loop.time() < self._away_until_s:
+                return None
+            try:
+                return await call()
+            except StoreUnavailable as exc:
+                logger.warning("claims.unavailable", link=self._link.name, policy=self._on_loss, error=str(exc))
+                self._link.count("claim_store_unavailable_total")
+                self._away_until_s = loop.time() + RETRY_S
+            if self._on_loss == "continue":
+                return None
+            await asyncio.sleep(RETRY_S)

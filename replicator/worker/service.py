@@ -1,0 +1,252 @@
+"""One worker of one region: a lease keeper per source, a link per (source, peer), and what they say about themselves."""
+
+import asyncio
+import random
+from collections.abc import Callable, Container, Iterable, Sequence
+
+import structlog
+from msgspec import Struct
+
+from replicator.core.formats import Format
+from replicator.core.leasing import LeaseSettings
+from replicator.core.model import Checkpoint, Lease, LinkName, Position, Region, ShardId, SourceName
+from replicator.core.routing import Router, Routes
+from replicator.core.tag import TagKeys
+from replicator.errors import StoreUnavailable
+from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Source, Telemetry
+from replicator.worker.admission import Admission
+from replicator.worker.channel import Channel
+from replicator.worker.claiming import Claiming, OnLoss
+from replicator.worker.leasing import LeaseKeeper
+from replicator.worker.link import Link
+from replicator.worker.prepare import Preparer, sender_and_origin
+from replicator.worker.recovery import Recovery
+from replicator.worker.shard_log import LogSettings, ShardLog
+from replicator.worker.shard_runner import LeasedShardRunner, RunnerSettings
+
+logger = structlog.get_logger(__name__)
+
+GAUGES_S = 1.0
+STORE_RETRY_S = 0.5
+NO_DATA = float("nan")
+
+
+class SourceSetup(Struct, frozen=True):
+    """One source of this region with everything chosen for it. ``start`` proposes a position for a link seen first."""
+
+    name: SourceName
+    source: Source
+    event_format: Format
+    links: tuple[Link, ...]
+    start: Callable[[int], Position]
+    log: LogSettings
+
+
+class Stores(Struct, frozen=True):
+    leases: LeaseStore
+    claims: ClaimStore
+    quarantine: Quarantine
+
+
+class Identity(Struct, frozen=True):
+    """Who this worker is and by which rules it routes."""
+
+    here: Region
+    worker: str
+    regions: frozenset[Region]
+    generation: int
+    routes: Routes
+    keys: TagKeys | None
+
+
+class ServiceSettings(Struct, frozen=True):
+    leases: LeaseSettings
+    runner: RunnerSettings
+    on_loss: OnLoss
+
+
+class Service:
+    """Runs until cancelled or drained. Whoever made the adapters closes them."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        sources: Sequence[SourceSetup],
+        stores: Stores,
+        settings: ServiceSettings,
+        *,
+        clock: Clock,
+        telemetry: Telemetry,
+        rng: random.Random,
+    ) -> None:
+        self._identity = identity
+        self._sources = tuple(sources)
+        self._stores = stores
+        self._settings = settings
+        self._clock = clock
+        self._telemetry = telemetry
+        self._started_ms = clock.now_ms()
+        self._runners: dict[tuple[SourceName, str], LeasedShardRunner] = {}
+        self._is_draining = False
+        self._keepers = {setup.name: self._keeper(setup, rng) for setup in self._sources}
+
+    def _keeper(self, setup: SourceSetup, rng: random.Random) -> LeaseKeeper:
+        return LeaseKeeper(
+            store=self._stores.leases,
+            source=setup.source,
+            source_name=setup.name,
+            links=frozenset(link.name for link in setup.links),
+            me=self._identity.worker,
+            settings=self._settings.leases,
+            start_runner=lambda lease: self._runner(setup, lease),
+            telemetry=self._telemetry,
+            random=rng,
+        )
+
+    async def run(self) -> None:
+        """Return after `drain`."""
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(link.run()) for setup in self._sources for link in setup.links]
+            background.append(group.create_task(self._publish_gauges()))
+            keepers = [group.create_task(keeper.run()) for keeper in self._keepers.values()]
+            await asyncio.wait(keepers)
+            for task in background:
+                task.cancel()
+
+    async def drain(self) -> None:
+        """Hand every shard back gracefully; `run` returns then."""
+        self._is_draining = True
+        await asyncio.gather(*[keeper.drain() for keeper in self._keepers.values()])
+
+    # --- one shard -------------------------------------------------------------------------------------------------
+
+    def _runner(self, setup: SourceSetup, lease: Lease) -> LeasedShardRunner:
+        keeper = self._keepers[setup.name]
+        preparer = Preparer(
+            here=self._identity.here,
+            source=setup.name,
+            incarnation=lease.incarnation,
+            shard=lease.shard,
+            event_format=setup.event_format,
+            known_regions=self._identity.regions,
+            generation=self._identity.generation,
+            keys=self._identity.keys,
+            clock=self._clock,
+        )
+        labels = {"source": setup.name}
+        log = ShardLog(setup.source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels)
+
+        async def make_channel(link: Link) -> Channel:
+            return await self._channel(setup, lease, link, log, preparer)
+
+        runner = LeasedShardRunner(
+            shard=lease.shard,
+            log=log,
+            links=setup.links,
+            make_channel=make_channel,
+            parents_done=lambda link: keeper.parents_done(lease, link),
+            durable=lease.checkpoints,
+            settings=self._settings.runner,
+        )
+        self._runners[(setup.name, lease.shard)] = runner
+        return runner
+
+    async def _channel(
+        self, setup: SourceSetup, lease: Lease, link: Link, log: ShardLog, preparer: Preparer
+    ) -> Channel:
+        here = self._identity.here
+        recovery = Recovery(link, here, sender_and_origin(setup.event_format), self._clock)
+        scope = ClaimScope(link.name, lease.shard, lease.incarnation)
+        router = Router(self._identity.routes, here, link.peer, self._identity.generation)
+        return Channel(
+            link=link,
+            shard=lease.shard,
+            log=log,
+            durable=lease.checkpoints.get(link.name) or Checkpoint(await self._link_start(setup, link.name)),
+            claiming=Claiming(self._stores.claims, scope, lease.epoch, link, self._settings.on_loss),
+            recovery=recovery,
+            admission=Admission(link, router, preparer, self._stores.quarantine, self._clock),
+            make_durable=lambda: self._keepers[setup.name].checkpoint_now(lease.shard),
+        )
+
+    async def _link_start(self, setup: SourceSetup, link: LinkName) -> Position:
+        """The durable start of a link, the same for all shards and workers of this region."""
+        proposed = setup.start(self._clock.now_ms())
+        while True:
+            try:
+                return await self._stores.leases.link_start(setup.name, link, proposed)
+            except StoreUnavailable as exc:
+                logger.warning("lease_store.unavailable", link=link, error=str(exc))
+                await asyncio.sleep(STORE_RETRY_S)
+
+    # --- what is seen ----------------------------------------------------------------------------------------------
+
+    def ready(self) -> list[str]:
+        """Reasons why this worker can't do its own part; a peer's trouble is none."""
+        reasons = ["draining"] if self._is_draining else []
+        return reasons + [reason for keeper in self._keepers.values() for reason in keeper.unready()]
+
+    def status(self) -> dict[str, object]:
+        return {
+            "region": self._identity.here,
+            "worker": self._identity.worker,
+            "generation": self._identity.generation,
+            "uptime_ms": self._clock.now_ms() - self._started_ms,
+            "ready": not self.ready(),
+            "not_ready": self.ready(),
+            "leases": sum(len(keeper.held) for keeper in self._keepers.values()),
+            "links": {link.name: self._link_status(link) for setup in self._sources for link in setup.links},
+        }
+
+    def _link_status(self, link: Link) -> dict[str, object]:
+        now_ms = self._clock.now_ms()
+        channels = self._channels_of(link)
+        return {
+            "peer": link.peer,
+            "state": link_state(link, channels.values()),
+            "lag_ms": _worst([channel.lag_ms(now_ms) for channel in channels.values()]),
+            "last_error": link.health.last_error,
+            "counts": dict(link.counts),
+            "shards": {shard: channel.status(now_ms) for shard, channel in channels.items()},
+        }
+
+    def _channels_of(self, link: Link) -> dict[str, Channel]:
+        """The link's channels on shards that are held now."""
+        return {
+            shard: runner.channels[link.name]
+            for (source, shard), runner in self._runners.items()
+            if source == link.source and shard in self._keepers[source].held and link.name in runner.channels
+        }
+
+    async def _publish_gauges(self) -> None:
+        while True:
+            await asyncio.sleep(GAUGES_S)
+            for setup in self._sources:
+                held = self._keepers[setup.name].held
+                self._forget_runners(setup.name, held)
+                self._telemetry.gauge("leases_held", len(held), source=setup.name)
+                for link in setup.links:
+                    self._publish_link(link)
+
+    def _forget_runners(self, source: SourceName, held: Container[ShardId]) -> None:
+        """Shards that are no longer ours are not spoken of."""
+        self._runners = {
+            key: runner for key, runner in self._runners.items() if key[0] != source or key[1] in held
+        }
+
+    def _publish_link(self, link: Link) -> None:
+        channels = self._channels_of(link)
+        lag_ms = _worst([channel.lag_ms(self._clock.now_ms()) for channel in channels.values()])
+        self._telemetry.gauge("replication_lag_ms", NO_DATA if lag_ms is None else lag_ms, link=link.name)
+        self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
+        self._telemetry.gauge("queue_bytes", sum(c.open_bytes for c in channels.values()), link=link.name)
+
+
+def link_state(link: Link, channels: Iterable[Channel]) -> str:
+    """``in_doubt`` while any shard waits for an answer about a lost owner's events, else the link's own state."""
+    return "in_doubt" if any(channel.state == "in_doubt" for channel in channels) else link.state
+
+
+def _worst(lags: list[int | None]) -> int | None:
+    """The largest lag; None when there is no shard or one of them has no data."""
+    return None if not lags or None in lags else max(lag for lag in lags if lag is not None)

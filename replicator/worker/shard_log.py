@@ -1,0 +1,244 @@
+"""One shard's records, read once for all links that keep up.
+
+How it works: a live reader appends pages to a bounded window at the tip of what was read. A link asks for what follows
+its position. When the window covers that position, the link gets the records from memory; when it was evicted, the
+link is detached and reads the source by itself, from its own position, until the window covers it again.
+
+Why it is safe: every link owns its position, and a segment says exactly which position it follows. A link is served
+from a segment only from the record behind its own position on, so joining, detaching and rejoining can neither skip a
+record nor hand one out twice. Nobody waits for a slow link: what it has not read is evicted and read again later.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from replicator.core.budget import ReadBudget
+from replicator.core.model import After, Position, SequenceNumber, ShardEnd, ShardId
+from replicator.errors import PositionLost, TransientError
+from replicator.ports import Cursor, Page, Source, Telemetry
+from replicator.worker.prepare import Prepared
+
+
+class LogSettings(Struct, frozen=True):
+    """``window_bytes`` bounds what one shard keeps in memory; one page is always kept, however large."""
+
+    window_bytes: int
+    records_per_read: int = 1000
+    reads_per_s: float = 4.0
+    idle_read_s: float = 0.25
+    retry_s: float = 0.5
+
+
+class Segment(Struct):
+    """A page of records between two positions of the shard."""
+
+    before: Position
+    records: tuple[Prepared, ...]
+    after: Position
+    size_bytes: int
+
+
+class Batch(Struct, frozen=True):
+    """What a link gets: the records behind its position.
+
+    ``is_tip``: when they were read, nothing stored in the shard followed them.
+    """
+
+    records: Sequence[Prepared]
+    after: Position
+    is_tip: bool
+
+
+class ShardLog:
+    """The shared window of one shard, and the place where its read budget is spent."""
+
+    def __init__(
+        self,
+        source: Source,
+        shard: ShardId,
+        settings: LogSettings,
+        prepare: Callable[[Page], tuple[Prepared, ...]],
+        telemetry: Telemetry,
+        labels: dict[str, str],
+    ) -> None:
+        self._source = source
+        self._shard = shard
+        self._settings = settings
+        self._prepare = prepare
+        self._telemetry = telemetry
+        self._labels = labels
+        self._budget = ReadBudget(settings.reads_per_s, 0.0)
+        self._segments: deque[Segment] = deque()
+        self._tail: Position | None = None
+        self._cursor: Cursor | None = None
+        self._has_ended = False
+        self._wanted = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._lost: tuple[Position, PositionLost] | None = None
+        self.behind_ms: int | None = None
+        self.read_ok_s: float | None = None
+        """Loop time of the last read that succeeded."""
+        self.window_bytes = 0
+
+    async def run(self) -> None:
+        """The live reader: fills the window while some link wants more than it holds."""
+        while not self._has_ended:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._read_live()
+            except TransientError as exc:
+                self._telemetry.count("read_errors_total", 1, code=exc.code, **self._labels)
+                await asyncio.sleep(exc.retry_after_s or self._settings.retry_s)
+                self._wanted.set()
+            except PositionLost as exc:
+                if self._tail is not None:
+                    self._lost = (self._tail, exc)
+                self._tail = None
+                self._notify()
+
+    async def next(self, position: Position, cursor: Cursor | None) -> tuple[Batch, Cursor | None]:
+        """What follows ``position``, some records, or none yet for a detached link, or the end; waits at the tip.
+
+        ``cursor`` is what the last call answered (a detached link's own place in the source). Raises PositionLost,
+        TransientError (only when detached).
+        """
+        while position != ShardEnd():
+            if self._lost is not None and self._lost[0] == position:
+                lost, self._lost = self._lost[1], None
+                raise lost
+            if self._tail is None or self._is_ahead(position):
+                self._start_at(position)
+            found = self._find(position)
+            if found is not None:
+                if found.after == self._tail:
+                    self._wanted.set()
+                return found, None
+            if position != self._tail:
+                return await self._read_detached(position, cursor)
+            self._wanted.set()
+            await self._changed.wait()
+        return Batch((), position, is_tip=True), None
+
+    def is_attached(self, position: Position) -> bool:
+        """Whether the window, or its growing end, covers what follows ``position``."""
+        return position == self._tail or self._find(position) is not None
+
+    def _is_ahead(self, position: Position) -> bool:
+        match position, self._tail:
+            case After(sequence=mine), After(sequence=tail):
+                return mine > tail
+            case After(), tail_position:
+                return tail_position != ShardEnd()
+        return False
+
+    def _start_at(self, position: Position) -> None:
+        """The fastest link decides where the live reader stands; those behind it read by themselves."""
+        self._segments.clear()
+        self.window_bytes = 0
+        self._tail = position
+        self._cursor = None
+        self._has_ended = False
+        self._notify()
+
+    def _notify(self) -> None:
+        """Wake every link that waits at the tip; each looks at the window anew."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _find(self, position: Position) -> Batch | None:
+        for segment in self._segments:
+            if segment.before == position:
+                return self._batch(segment, segment.records)
+            if isinstance(position, After) and _covers(segment, position.sequence):
+                return self._batch(segment, [p for p in segment.records if p.record.sequence > position.sequence])
+        return None
+
+    def _batch(self, segment: Segment, records: Sequence[Prepared]) -> Batch:
+        is_newest = segment.after == self._tail
+        return Batch(records, segment.after, is_tip=is_newest and self.behind_ms == 0)
+
+    async def _read_live(self) -> None:
+        tail = self._tail
+        if tail is None or self._has_ended:
+            return
+        await self._spend(is_live=True)
+        cursor = self._cursor or await self._source.open(self._shard, tail)
+        page = await self._source.read(cursor, self._settings.records_per_read)
+        if self._tail != tail:
+            self._wanted.set()
+            return
+        self._note(page, "live")
+        self._cursor = page.next
+        if page.records or page.next is None:
+            self._append(tail, page)
+        else:
+            if page.behind_ms == 0:
+                await asyncio.sleep(self._settings.idle_read_s)
+            self._wanted.set()
+
+    def _append(self, tail: Position, page: Page) -> None:
+        segment = self._segment(tail, page)
+        self._segments.append(segment)
+        self.window_bytes += segment.size_bytes
+        while self.window_bytes > self._settings.window_bytes and len(self._segments) > 1:
+            self.window_bytes -= self._segments.popleft().size_bytes
+        self._tail = segment.after
+        self._has_ended = segment.after == ShardEnd()
+        self._notify()
+
+    def _segment(self, before: Position, page: Page) -> Segment:
+        after: Position = After(page.records[-1].sequence) if page.records else before
+        if page.next is None:
+            after = ShardEnd()
+        size = sum(len(record.data) for record in page.records)
+        return Segment(before, self._prepare(page), after, size)
+
+    async def _read_detached(self, position: Position, cursor: Cursor | None) -> tuple[Batch, Cursor | None]:
+        await self._spend(is_live=False)
+        # A cursor that stands elsewhere (the page was cut, the link moved) would skip records.
+        place = cursor if cursor is not None and cursor.position == position else None
+        place = place or await self._source.open(self._shard, position)
+        page = await self._source.read(place, self._settings.records_per_read)
+        self._note(page, "detached")
+        kept = self._up_to_tail(page)
+        segment = self._segment(position, kept)
+        if not kept.records and kept.next is not None and kept.behind_ms == 0:
+            await asyncio.sleep(self._settings.idle_read_s)
+        return Batch(segment.records, segment.after, is_tip=kept is page and page.behind_ms == 0), page.next
+
+    def _up_to_tail(self, page: Page) -> Page:
+        """The page cut where the live reader stands, so that the link rejoins exactly there."""
+        tail = self._tail
+        if not isinstance(tail, After) or not page.records or page.records[-1].sequence <= tail.sequence:
+            return page
+        kept = tuple(record for record in page.records if record.sequence <= tail.sequence)
+        if not kept or page.next is None:
+            return page
+        return Page(kept, page.next, page.behind_ms)
+
+    async def _spend(self, *, is_live: bool) -> None:
+        now_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(self._budget.reserve(now_s, is_live=is_live))
+
+    def _note(self, page: Page, kind: str) -> None:
+        self.behind_ms = page.behind_ms
+        self.read_ok_s = asyncio.get_running_loop().time()
+        self._telemetry.count("read_calls_total", 1, kind=kind, **self._labels)
+        self._telemetry.count("records_read_total", len(page.records), **self._labels)
+
+
+def _covers(segment: Segment, sequence: SequenceNumber) -> bool:
+    """Whether the records behind ``sequence`` begin inside this segment."""
+    if isinstance(segment.before, After) and sequence < segment.before.sequence:
+        return False
+    if not segment.records:
+        return isinstance(segment.before, After)
+    if not isinstance(segment.before, After) and sequence < segment.records[0].record.sequence:
+        return False
+    return sequence < segment.records[-1].record.sequence or (
+        segment.after == ShardEnd() and sequence == segment.records[-1].record.sequence
+    )

@@ -1,0 +1,120 @@
+"""All links on one leased shard: one shared log, a channel per link, started when the link has finished the parents."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+from msgspec import Struct
+
+from replicator.core.model import Checkpoint, LinkName, ShardEnd, ShardId
+from replicator.errors import Fenced
+from replicator.worker.channel import Channel
+from replicator.worker.link import Link
+from replicator.worker.shard_log import ShardLog
+
+logger = structlog.get_logger(__name__)
+
+
+class RunnerSettings(Struct, frozen=True):
+    """``drain_s`` bounds a graceful stop; ``parents_poll_s`` how often unfinished parents are looked at."""
+
+    drain_s: float
+    parents_poll_s: float
+
+
+class LeasedShardRunner:
+    """What the lease keeper starts for each shard it holds."""
+
+    def __init__(
+        self,
+        *,
+        shard: ShardId,
+        log: ShardLog,
+        links: Iterable[Link],
+        make_channel: Callable[[Link], Awaitable[Channel]],
+        parents_done: Callable[[LinkName], bool],
+        durable: dict[LinkName, Checkpoint],
+        settings: RunnerSettings,
+    ) -> None:
+        self._shard = shard
+        self._log = log
+        self._links = tuple(links)
+        self._make_channel = make_channel
+        self._parents_done = parents_done
+        self._durable = durable
+        self._settings = settings
+        self._channels: dict[LinkName, Channel] = {}
+        self._ended: dict[LinkName, Checkpoint] = {}
+        self._draining = asyncio.Event()
+        self._drain_until_s = 0.0
+        self._stopped = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Return when every link has finished the shard, or after `drain` or `stop`. Raises Fenced."""
+        self._task = asyncio.current_task()
+        try:
+            async with asyncio.TaskGroup() as group:
+                live = group.create_task(self._log.run())
+                await asyncio.gather(*[group.create_task(self._run_link(link)) for link in self._links])
+                live.cancel()
+        except ExceptionGroup as group_error:
+            if group_error.subgroup(Fenced) is not None:
+                raise Fenced(f"shard {self._shard} has another owner now") from group_error
+            raise
+        finally:
+            self._stopped.set()
+
+    async def _run_link(self, link: Link) -> None:
+        durable = self._durable.get(link.name)
+        if durable is not None and durable.position == ShardEnd():
+            self._ended[link.name] = durable
+            return
+        while not self._parents_done(link.name):
+            if await self._draining_within(self._settings.parents_poll_s):
+                return
+        if self._draining.is_set():
+            return
+        channel = await self._make_channel(link)
+        self._channels[link.name] = channel
+        if self._draining.is_set():
+            channel.drain(self._drain_until_s)
+        await channel.run()
+        assert channel.final is not None
+        if channel.final.position == ShardEnd():
+            await channel.forget()
+
+    async def _draining_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._draining.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def checkpoints(self) -> dict[LinkName, Checkpoint]:
+        """What may be stored now, for the links that have begun; others keep what is stored."""
+        return {name: channel.final or channel.checkpoint() for name, channel in self._channels.items()}
+
+    async def drain(self) -> dict[LinkName, Checkpoint]:
+        """Stop reading, finish what is under way within the budget; the final checkpoints."""
+        self._drain_until_s = asyncio.get_running_loop().time() + self._settings.drain_s
+        self._draining.set()
+        for channel in self._channels.values():
+            channel.drain(self._drain_until_s)
+        await self._stopped.wait()
+        return self.checkpoints()
+
+    async def stop(self) -> None:
+        """Fenced: end at once; nothing more is settled or checkpointed."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    @property
+    def channels(self) -> dict[LinkName, Channel]:
+        return self._channels
+
+    @property
+    def log(self) -> ShardLog:
+        return self._log

@@ -1,0 +1,71 @@
+"""Servers that tests share: one set per test process, started when first asked for."""
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+
+from replicator.dev.launch import aws_ready, start_aws
+from replicator.dev.valkey import Valkey
+
+REGION = "us-east-1"
+"""The region of the shared endpoints: requests to Kinesis must be signed for it."""
+RATE_FACTOR = "1000"
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def aws_credentials() -> Iterator[None]:
+    """Every client signs with the emulators' credential and never looks for an instance's role or a proxy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        for name in (
+            "AWS_PROFILE",
+            "AWS_SESSION_TOKEN",
+            "AWS_ENDPOINT_URL",
+            "AWS_REGION",
+            "AWS_DEFAULT_REGION",
+        ):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def kinesis_url(aws_credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Our Kinesis endpoint for us-east-1, with rates a thousand times AWS's."""
+    log = tmp_path_factory.mktemp("kinesis") / "log"
+    with start_aws(REGION, log, "--kinesis-only", "--limits", RATE_FACTOR) as child:
+        yield child.wait_ready(aws_ready).kinesis
+
+
+@pytest.fixture(scope="session")
+def aws_url(aws_credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """moto for everything but Kinesis: DynamoDB, DynamoDB Streams, S3, SQS, EventBridge."""
+    log = tmp_path_factory.mktemp("aws") / "log"
+    with start_aws(REGION, log) as child:
+        ready = child.wait_ready(aws_ready, 60.0)
+        assert isinstance(ready.aws, str)
+        yield ready.aws
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """A Valkey without a password. Tests that flush or kill it start their own instead."""
+    server = Valkey()
+    server.start_blocking()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def new_name() -> Callable[[str], str]:
+    """Makes a name (of a stream, table, queue, bucket, key) that no other test of this process uses."""
+    return lambda prefix: f"{prefix}-{next(_numbers)}"

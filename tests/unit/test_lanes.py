@@ -1,0 +1,72 @@
+"""Lanes: one attempt a key, source order within a key, whatever fails in between."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replicator.core.lanes import Lanes
+
+BIG = 10**9
+
+
+def lanes_of(*keys: str) -> Lanes[tuple[str, int]]:
+    lanes: Lanes[tuple[str, int]] = Lanes(lambda _: 1)
+    for number, key in enumerate(keys):
+        lanes.add(key, (key, number))
+    return lanes
+
+
+def test_a_request_never_holds_two_events_of_a_key() -> None:
+    taken = lanes_of("a", "a", "b", "a").take(10, BIG, 0.0)
+    assert [item for _, item in taken] == [("a", 0), ("b", 2)]
+
+
+def test_a_busy_lane_gives_nothing_to_a_second_request() -> None:
+    lanes = lanes_of("a", "a")
+    lanes.take(10, BIG, 0.0)
+    assert lanes.take(10, BIG, 0.0) == []
+
+
+def test_an_event_put_back_is_the_head_again_and_rests() -> None:
+    lanes = lanes_of("a", "a")
+    [(key, item)] = lanes.take(10, BIG, 0.0)
+    lanes.put_back(key, item, not_before_s=5.0)
+    assert lanes.take(10, BIG, 4.9) == []
+    assert lanes.next_wake_s() == 5.0
+    assert lanes.take(10, BIG, 5.0) == [("a", ("a", 0))]
+
+
+def test_both_bounds_hold_but_one_item_always_passes() -> None:
+    lanes: Lanes[int] = Lanes(lambda size: size)
+    for size in (700, 200, 200):
+        lanes.add(size + lanes.waiting, size)
+    assert [item for _, item in lanes.take(10, 500, 0.0)] == [700]
+    assert [item for _, item in lanes.take(10, 399, 0.0)] == [200]
+    assert [item for _, item in lanes.take(1, 500, 0.0)] == [200]
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=40), st.data())
+def test_whatever_fails_every_event_is_sent_once_in_the_order_of_its_key(keys: list[str], data: st.DataObject) -> None:
+    lanes = lanes_of(*keys)
+    done: list[tuple[str, int]] = []
+    under_way: list[tuple[object, tuple[str, int]]] = []
+    now_s = 0.0
+    while len(done) < len(keys):
+        taken = lanes.take(data.draw(st.integers(1, 5)), BIG, now_s)
+        assert len({key for key, _ in under_way + taken}) == len(under_way) + len(taken)
+        under_way += taken
+        now_s += 1.0
+        if not under_way:
+            continue
+        key, item = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
+        match data.draw(st.sampled_from(["stored", "failed", "rests"])):
+            case "stored":
+                done.append(item)
+                lanes.done(key)
+            case "failed":
+                lanes.put_back(key, item)
+            case "rests":
+                lanes.put_back(key, item, now_s + 1.0)
+    for key in set(keys):
+        assert [number for k, number in done if k == key] == [n for n, k in enumerate(keys) if k == key]
+    assert lanes.waiting == 0
+    assert lanes.depth_max == 0
