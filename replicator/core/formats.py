@@ -11,7 +11,7 @@ import zlib
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from re import compile as pattern
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -127,6 +127,12 @@ def _trace(value: object) -> str | None:
     return value if isinstance(value, str) and TRACEPARENT.fullmatch(value) else None
 
 
+class _JsonEnvelope(Struct):
+    event_id: Raw
+    tag: Raw
+    trace: Raw
+
+
 class JsonFormat:
     """Any JSON object. The id is a top-level string or integer; an event without one goes by its origin."""
 
@@ -139,7 +145,7 @@ class JsonFormat:
                 ("trace", Raw, msgspec.field(name="traceparent", default=Raw())),
             ],
         )
-        self._decoder = msgspec.json.Decoder(shape)
+        self._decoder = msgspec.json.Decoder(cast("type[_JsonEnvelope]", shape))
         self._splice = _Splice(RESERVED_KEY)
 
     def decode(self, data: bytes) -> Decoded:

@@ -256,7 +256,7 @@ class KinesisState:
             case "AFTER_SEQUENCE_NUMBER", str(number), _:
                 return shard.position_of(number) + 1
             case "AT_TIMESTAMP", _, float(seconds):
-                if seconds * 1000 > self._clock.now_ms():
+                if round(seconds * 1000) > self._clock.now_ms():
                     raise invalid(
                         "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis."
                     )

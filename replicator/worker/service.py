@@ -100,7 +100,7 @@ class Service:
             settings=self._settings.leases,
             start_runner=lambda lease: self._runner(setup, lease),
             telemetry=self._telemetry,
-            random=rng,
+            rng=rng,
         )
 
     async def run(self) -> None:
@@ -133,7 +133,7 @@ class Service:
             keys=self._identity.keys,
             clock=self._clock,
         )
-        labels = {"source": setup.name}
+        labels: dict[str, str] = {"source": setup.name}
         log = ShardLog(setup.source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels)
 
         async def make_channel(link: Link) -> Channel:

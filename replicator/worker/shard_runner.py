@@ -47,12 +47,9 @@ class LeasedShardRunner:
         self._ended: dict[LinkName, Checkpoint] = {}
         self._draining = asyncio.Event()
         self._drain_until_s = 0.0
-        self._stopped = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Return when every link has finished the shard, or after `drain` or `stop`. Raises Fenced."""
-        self._task = asyncio.current_task()
+        """Return when every link has finished the shard, or after `drain`. Raises Fenced."""
         try:
             async with asyncio.TaskGroup() as group:
                 live = group.create_task(self._log.run())
@@ -62,8 +59,6 @@ class LeasedShardRunner:
             if group_error.subgroup(Fenced) is not None:
                 raise Fenced(f"shard {self._shard} has another owner now") from group_error
             raise
-        finally:
-            self._stopped.set()
 
     async def _run_link(self, link: Link) -> None:
         durable = self._durable.get(link.name)
@@ -96,20 +91,12 @@ class LeasedShardRunner:
         """What may be stored now, for the links that have begun; others keep what is stored."""
         return {name: channel.final or channel.checkpoint() for name, channel in self._channels.items()}
 
-    async def drain(self) -> dict[LinkName, Checkpoint]:
-        """Stop reading, finish what is under way within the budget; the final checkpoints."""
+    def drain(self) -> None:
+        """Stop reading, finish what is under way within the budget, then let `run` return."""
         self._drain_until_s = asyncio.get_running_loop().time() + self._settings.drain_s
         self._draining.set()
         for channel in self._channels.values():
             channel.drain(self._drain_until_s)
-        await self._stopped.wait()
-        return self.checkpoints()
-
-    async def stop(self) -> None:
-        """Fenced: end at once; nothing more is settled or checkpointed."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait((self._task,))
 
     @property
     def channels(self) -> dict[LinkName, Channel]:

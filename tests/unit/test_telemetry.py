@@ -1,7 +1,9 @@
 """Metrics: what exists, what a scrape shows, and what is refused."""
 
+import ast
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -134,3 +136,26 @@ def test_two_workers_in_one_process_do_not_mix(telemetry: OtelTelemetry) -> None
 def test_a_scrape_tells_who_it_is(telemetry: OtelTelemetry) -> None:
     telemetry.count("events_forwarded_total", 1, link=LINK)
     assert b'target_info{region="us-east-1",service_name="replicator",worker="w1"} 1.0' in telemetry.render()
+
+
+def recordings() -> list[tuple[str, str, set[str]]]:
+    """Name, method and spelt-out labels of every recording in the worker's source."""
+    found = []
+    for path in sorted((Path(__file__).resolve().parents[2] / "replicator/worker").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(
+                    ast.Attribute(attr="count" | "gauge" | "observe" as method),
+                    [ast.Constant(str() as name), *_],
+                ):
+                    found.append((name, method, {word.arg for word in node.keywords if word.arg}))
+    return found
+
+
+@pytest.mark.parametrize(("name", "method", "labels"), recordings())
+def test_what_the_worker_records_exists(name: str, method: str, labels: set[str]) -> None:
+    instrument = {i.name: i for i in INSTRUMENTS}[name]
+    assert {"counter": "count", "gauge": "gauge", "histogram": "observe"}[instrument.kind] == method
+    assert labels <= set(instrument.labels)
+    # A link's own recorder and a source's add their name themselves.
+    assert set(instrument.labels) - labels <= {"link", "source"}

@@ -1,0 +1,72 @@
+"""Leases in memory: the twin of the DynamoDB table for simulation and tests, passing the same contract suite."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from replicator.core.model import Checkpoint, Lease, LinkName, Position, Shard, ShardId, SourceName
+from replicator.errors import Fenced
+
+
+class MemoryLeases:
+    """Implements `ports.LeaseStore`. Every call is atomic, because none of them awaits."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[SourceName, ShardId], Lease] = {}
+        self._starts: dict[tuple[SourceName, LinkName], Position] = {}
+
+    async def rows(self, source: SourceName) -> Sequence[Lease]:
+        return [row for (name, _), row in self._rows.items() if name == source]
+
+    async def create(self, source: SourceName, shard: Shard, incarnation: str) -> None:
+        self._rows.setdefault(
+            (source, shard.id),
+            Lease(source, shard.id, shard.parents, incarnation, None, 0, 0, None, {}),
+        )
+
+    async def acquire(self, seen: Lease, owner: str) -> Lease | None:
+        if self._rows.get((seen.source, seen.shard)) is None or not self._is_as(seen):
+            return None
+        row = self._rows[(seen.source, seen.shard)]
+        return self._put(replace(row, owner=owner, epoch=row.epoch + 1, beat=row.beat + 1, wanted_by=None))
+
+    async def renew(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> Lease:
+        row = self._owned(held)
+        return self._put(replace(row, beat=row.beat + 1, checkpoints={**row.checkpoints, **checkpoints}))
+
+    async def release(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> None:
+        row = self._owned(held)
+        self._put(replace(row, owner=None, checkpoints={**row.checkpoints, **checkpoints}))
+
+    async def ask(self, seen: Lease, wanted_by: str) -> bool:
+        row = self._rows.get((seen.source, seen.shard))
+        if row is None or row.owner is None or (row.owner, row.epoch) != (seen.owner, seen.epoch):
+            return False
+        if row.wanted_by not in (None, wanted_by):
+            return False
+        self._put(replace(row, wanted_by=wanted_by))
+        return True
+
+    async def delete(self, seen: Lease) -> bool:
+        row = self._rows.get((seen.source, seen.shard))
+        if row is None or row.owner is not None or not self._is_as(seen):
+            return False
+        del self._rows[(seen.source, seen.shard)]
+        return True
+
+    async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
+        return self._starts.setdefault((source, link), proposed)
+
+    def _is_as(self, seen: Lease) -> bool:
+        row = self._rows[(seen.source, seen.shard)]
+        return (row.owner, row.epoch, row.beat) == (seen.owner, seen.epoch, seen.beat)
+
+    def _owned(self, held: Lease) -> Lease:
+        row = self._rows.get((held.source, held.shard))
+        if row is None or (row.owner, row.epoch) != (held.owner, held.epoch):
+            raise Fenced(f"lease {held.source}/{held.shard} of {held.owner}, epoch {held.epoch}, is no longer held")
+        return row
+
+    def _put(self, row: Lease) -> Lease:
+        self._rows[(row.source, row.shard)] = row
+        return row

@@ -1,0 +1,130 @@
+"""What source and sink share of Kinesis: limits, the calls, and what they answer.
+
+Limits: Amazon Kinesis Data Streams Developer Guide, "Quotas and limits", and the API reference of each call.
+"""
+
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from replicator.aws.transport import JsonApi, Reply
+from replicator.core.model import After, AtTimestamp, Position, Shard, ShardEnd, ShardId, TrimHorizon
+from replicator.errors import TransientError
+
+SERVICE = "kinesis"
+PREFIX = "Kinesis_20131202"
+
+PUT_RECORDS_MAX = 500
+PUT_REQUEST_BYTES_MAX = 5 * 1024 * 1024
+RECORD_BYTES_MAX = 1024 * 1024
+"""Data and partition key together; a stream can be raised to 10 MiB."""
+GET_RECORDS_MAX = 10_000
+
+T = TypeVar("T")
+
+
+class RecordReply(Struct, rename="pascal"):
+    sequence_number: str
+    data: str
+    partition_key: str
+    approximate_arrival_timestamp: float
+
+
+class GetRecordsReply(Struct, rename="pascal"):
+    records: list[RecordReply]
+    next_shard_iterator: str | None = None
+    millis_behind_latest: int = 0
+
+
+class _ShardReply(Struct, rename="pascal"):
+    shard_id: str
+    parent_shard_id: str | None = None
+    adjacent_parent_shard_id: str | None = None
+
+
+class _ListShardsReply(Struct, rename="pascal"):
+    shards: list[_ShardReply]
+    next_token: str | None = None
+
+
+class _IteratorReply(Struct, rename="pascal"):
+    shard_iterator: str
+
+
+class Summary(Struct, rename="pascal"):
+    stream_creation_timestamp: float
+    retention_period_hours: int
+
+
+class _SummaryReply(Struct, rename="pascal"):
+    stream_description_summary: Summary
+
+
+_get_records = msgspec.json.Decoder(GetRecordsReply)
+_list_shards = msgspec.json.Decoder(_ListShardsReply)
+_iterator = msgspec.json.Decoder(_IteratorReply)
+_summary = msgspec.json.Decoder(_SummaryReply)
+
+
+class KinesisApi:
+    """The reading calls on one stream. Each raises TransientError, Misconfigured or ServiceError."""
+
+    def __init__(self, api: JsonApi, stream: str, timeout_s: float) -> None:
+        self.stream = stream
+        self._api = api
+        self._timeout_s = timeout_s
+
+    async def put_records(self, body: bytes) -> Reply:
+        """The one write; raises InDoubt as well."""
+        return await self._api.call("PutRecords", body, is_write=True, timeout_s=self._timeout_s)
+
+    async def summary(self) -> tuple[Summary, Reply]:
+        reply = await self._read("DescribeStreamSummary", {"StreamName": self.stream})
+        return decoded(_summary, reply).stream_description_summary, reply
+
+    async def shards(self) -> list[Shard]:
+        found: list[Shard] = []
+        request: dict[str, object] = {"StreamName": self.stream}
+        while True:
+            page = decoded(_list_shards, await self._read("ListShards", request))
+            found.extend(map(_shard, page.shards))
+            if not page.next_token:
+                return found
+            request = {"NextToken": page.next_token}
+
+    async def iterator(self, shard: ShardId, position: Position) -> str:
+        request = {"StreamName": self.stream, "ShardId": shard, **_iterator_type(position)}
+        return decoded(_iterator, await self._read("GetShardIterator", request)).shard_iterator
+
+    async def get_records(self, token: str, limit: int) -> GetRecordsReply:
+        request = {"ShardIterator": token, "Limit": min(limit, GET_RECORDS_MAX)}
+        return decoded(_get_records, await self._read("GetRecords", request))
+
+    async def _read(self, operation: str, request: dict[str, object]) -> Reply:
+        body = msgspec.json.encode(request)
+        return await self._api.call(operation, body, is_write=False, timeout_s=self._timeout_s)
+
+
+def decoded(decoder: msgspec.json.Decoder[T], reply: Reply) -> T:
+    try:
+        return decoder.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise TransientError(f"an answer of Kinesis can't be read: {exc}", code="bad_reply") from exc
+
+
+def _shard(reply: _ShardReply) -> Shard:
+    parents = (reply.parent_shard_id, reply.adjacent_parent_shard_id)
+    return Shard(ShardId(reply.shard_id), tuple(ShardId(parent) for parent in parents if parent))
+
+
+def _iterator_type(position: Position) -> dict[str, object]:
+    match position:
+        case After(sequence=sequence):
+            return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": str(sequence)}
+        case AtTimestamp(ms=ms):
+            return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": ms / 1000}
+        case TrimHorizon():
+            return {"ShardIteratorType": "TRIM_HORIZON"}
+        case ShardEnd():
+            raise AssertionError("nothing is read behind the end of a shard")

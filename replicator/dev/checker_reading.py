@@ -1,0 +1,95 @@
+"""Reading a hub with boto3, from its beginning, closed shards included, parents before children."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import boto3
+from botocore.config import Config
+
+from replicator.dev.checker import Hub, Stored
+
+READ_MAX = 10_000
+CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
+class _Shard(TypedDict, total=False):
+    ShardId: str
+    ParentShardId: str
+    AdjacentParentShardId: str
+
+
+class HubReader:
+    """Follows one stream. Not thread-safe; every method blocks, so call it from a thread of an asyncio program."""
+
+    def __init__(self, url: str, region: str, stream: str) -> None:
+        config = Config(retries={"mode": "standard", "max_attempts": 8}, proxies={})
+        self._client = boto3.client(
+            "kinesis", endpoint_url=url, region_name=region, config=config, **CREDENTIALS
+        )
+        self._stream = stream
+        self._iterators: dict[str, str | None] = {}
+        self._read: dict[str, list[Stored]] = {}
+
+    def poll(self) -> list[Stored]:
+        """What came since the last call, up to the tip of every shard."""
+        return [stored for shard in self._shards() for stored in self._poll_shard(shard)]
+
+    def hub(self) -> Hub:
+        """Everything read so far."""
+        return list(self._read.values())
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _shards(self) -> list[str]:
+        listed: list[_Shard] = []
+        arguments = {"StreamName": self._stream}
+        while True:
+            reply = self._client.list_shards(**arguments)
+            listed += reply["Shards"]
+            if "NextToken" not in reply:
+                return parents_first(listed)
+            arguments = {"NextToken": reply["NextToken"]}
+
+    def _poll_shard(self, shard: str) -> list[Stored]:
+        if shard not in self._iterators:
+            reply = self._client.get_shard_iterator(
+                StreamName=self._stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
+            )
+            self._iterators[shard] = reply["ShardIterator"]
+            self._read[shard] = []
+        new: list[Stored] = []
+        while (iterator := self._iterators[shard]) is not None:
+            reply = self._client.get_records(ShardIterator=iterator, Limit=READ_MAX)
+            self._iterators[shard] = reply.get("NextShardIterator")
+            new += [Stored(record["Data"], record["PartitionKey"]) for record in reply["Records"]]
+            if reply["MillisBehindLatest"] == 0 and not reply["Records"]:
+                break
+        self._read[shard] += new
+        return new
+
+
+def parents_first(shards: Sequence[_Shard]) -> list[str]:
+    """Shard ids so that every parent that is still listed comes before its children."""
+    waiting = {shard["ShardId"]: _parents(shard) for shard in shards}
+    ordered: list[str] = []
+    while waiting:
+        free = [shard for shard, parents in waiting.items() if not parents & waiting.keys()]
+        ordered += free
+        for shard in free:
+            del waiting[shard]
+    return ordered
+
+
+def _parents(shard: _Shard) -> set[str]:
+    return {shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if name in shard}
+
+
+def read_hub(url: str, region: str, stream: str) -> Hub:
+    """The whole hub as it stands now."""
+    reader = HubReader(url, region, stream)
+    try:
+        reader.poll()
+        return reader.hub()
+    finally:
+        reader.close()
