@@ -1,4 +1,4 @@
-"""The judge judged: one fault of each kind put into the real data must be reported, with exactly the right number."""
+"""The judge judged: a fault of each kind put into the real data must be reported, with the right number."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -84,9 +84,9 @@ def sent_back(hubs: Hubs, replica: "Replica") -> Hubs:
 
 
 def _changed(hubs: Hubs, region: str, number: int, change: Callable[[list[Stored]], object]) -> Hubs:
-    shards = [list(shard) if index == number else shard for index, shard in enumerate(hubs[region])]
-    change(shards[number])
-    return {**hubs, region: shards}
+    shard = list(hubs[region][number])
+    change(shard)
+    return {**hubs, region: [*hubs[region][:number], shard, *hubs[region][number + 1 :]]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _replicas(hubs: Hubs) -> Iterator[tuple[Place, Stored]]:
 
 
 def _neighbours(replicas: Sequence[Replica]) -> list[tuple[Place, Place]]:
-    """Pairs next to each other in their lane, from lanes of one shard that stand in the order of the ledger."""
+    """Pairs next to each other in their lane, from lanes that stand in the order of the ledger."""
     lanes: dict[tuple[str, int, str, str], list[Replica]] = {}
     for replica in replicas:
         lane = (replica.place.region, replica.place.shard, replica.event.home, replica.event.key)

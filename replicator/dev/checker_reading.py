@@ -19,7 +19,7 @@ class _Shard(TypedDict, total=False):
 
 
 class HubReader:
-    """Follows one stream. Not thread-safe; every method blocks, so call it from a thread of an asyncio program."""
+    """Follows one stream. Its methods block and are not thread-safe: one thread at a time."""
 
     def __init__(self, url: str, region: str, stream: str) -> None:
         config = Config(retries={"mode": "standard", "max_attempts": 8}, proxies={})
@@ -63,7 +63,7 @@ class HubReader:
             reply = self._client.get_records(ShardIterator=iterator, Limit=READ_MAX)
             self._iterators[shard] = reply.get("NextShardIterator")
             new += [Stored(record["Data"], record["PartitionKey"]) for record in reply["Records"]]
-            if reply["MillisBehindLatest"] == 0 and not reply["Records"]:
+            if reply["MillisBehindLatest"] == 0:
                 break
         self._read[shard] += new
         return new

@@ -1,0 +1,286 @@
+"""What every claim store promises: fenced, repeatable, never absent by mistake. Memory, Valkey, and cluster mode."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from replicator.adapters.memory_claims import MemoryClaims
+from replicator.adapters.redis_claims import RedisClaims, connect
+from replicator.core.model import LinkName, SequenceNumber, ShardId
+from replicator.dev.valkey import Valkey, valkey
+from replicator.errors import ClaimsLost, Fenced, StoreUnavailable
+from replicator.ports import ClaimScope, ClaimStore
+
+NONE = SequenceNumber(0)
+
+
+def claim_of(event: str, version: int = 0) -> bytes:
+    return event.encode().ljust(16, b".")[:16] + version.to_bytes(4, "big")
+
+
+def scope_of(name: str) -> ClaimScope:
+    return ClaimScope(LinkName(f"orders:{name}"), ShardId("shardId-000000000000"), "1")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ms = 1_000_000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+
+@pytest.fixture(params=["memory", "valkey", "cluster"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[ClaimStore]:
+    if request.param == "memory":
+        yield MemoryClaims(Clock().now_ms)
+        return
+    if request.param == "cluster":
+        async with valkey(is_cluster=True) as server:
+            claims = connect(server.url, is_cluster=True, timeout_s=5.0)
+            yield claims
+            await claims.close()
+        return
+    claims = connect(request.getfixturevalue("valkey_url"), timeout_s=5.0)
+    yield claims
+    await claims.close()
+
+
+@pytest.fixture
+def scope(new_name: Callable[[str], str]) -> ClaimScope:
+    return scope_of(new_name(f"peer-{os.getpid()}"))
+
+
+async def test_an_event_is_new_until_it_is_settled_and_done_from_then_on(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    assert session.is_new
+    both = claim_of("a") + claim_of("b")
+    assert await store.claim(session, 1, both) == b"nn"
+    assert await store.claim(session, 2, claim_of("a")) == b"n"
+    await store.settle(session, 1, (), SequenceNumber(7))
+    assert await store.claim(session, 3, both + claim_of("c")) == b"ddn"
+
+
+async def test_the_same_id_with_other_bytes_is_another_event(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    for batch, (version, verdict) in enumerate([(0, b"n"), (1, b"c"), (0, b"d"), (1, b"d"), (2, b"c")], start=1):
+        assert await store.claim(session, batch, claim_of("a", version)) == verdict
+        await store.settle(session, batch, (), NONE)
+
+
+async def test_two_versions_under_way_together_are_both_remembered(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    assert await store.claim(session, 1, claim_of("a", 0) + claim_of("a", 1)) == b"nn"
+    await store.settle(session, 1, (), NONE)
+    assert await store.claim(session, 2, claim_of("a", 0) + claim_of("a", 1)) == b"dd"
+
+
+async def test_what_was_left_undone_is_absent_again(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    batch = b"".join(claim_of(name) for name in "abcd")
+    await store.claim(session, 1, batch)
+    await store.settle(session, 1, [1, 3], NONE)
+    assert await store.claim(session, 2, batch) == b"dndn"
+
+
+async def test_claim_and_settle_may_be_repeated(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    first = await store.claim(session, 1, claim_of("a"))
+    assert await store.claim(session, 1, claim_of("a")) == first
+    await store.settle(session, 1, (), SequenceNumber(3))
+    await store.settle(session, 1, (), SequenceNumber(3))
+    assert await store.claim(session, 2, claim_of("a")) == b"d"
+
+
+async def test_a_lower_epoch_can_do_nothing_any_more(store: ClaimStore, scope: ClaimScope) -> None:
+    old = await store.attach(scope, 1)
+    await store.claim(old, 1, claim_of("a"))
+    new = await store.attach(scope, 2)
+    assert (new.open_batches, new.batch, new.store) == (1, 1, old.store)
+    with pytest.raises(Fenced):
+        await store.claim(old, 2, claim_of("b"))
+    with pytest.raises(Fenced):
+        await store.settle(old, 1, (), NONE)
+    with pytest.raises(Fenced):
+        await store.attach(scope, 1)
+    assert await store.claim(new, 2, claim_of("a")) == b"n"
+
+
+async def test_a_batch_out_of_turn_means_the_store_went_back(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    await store.claim(session, 1, claim_of("a"))
+    with pytest.raises(ClaimsLost):
+        await store.claim(session, 3, claim_of("b"))
+    with pytest.raises(ClaimsLost):
+        await store.claim(session, 1, claim_of("b"))
+    with pytest.raises(ClaimsLost):
+        await store.settle(session, 2, (), NONE)
+
+
+async def test_a_forgotten_scope_answers_lost_and_never_starts_anew(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    await store.claim(session, 1, claim_of("a"))
+    await store.forget(session)
+    with pytest.raises(ClaimsLost):
+        await store.claim(session, 2, claim_of("b"))
+    with pytest.raises(ClaimsLost):
+        await store.settle(session, 1, (), NONE)
+    again = await store.attach(scope, 1)
+    assert again.is_new
+    assert again.store != session.store
+
+
+async def test_the_watermark_only_grows_also_beyond_any_float(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    for batch, mark in enumerate([9, 10**128 + 1, 10**128, 5], start=1):
+        await store.claim(session, batch, claim_of(str(batch)))
+        await store.settle(session, batch, (), SequenceNumber(mark))
+    assert (await store.attach(scope, 1)).watermark == 10**128 + 1
+
+
+async def test_the_window_passes_in_memory() -> None:
+    clock = Clock()
+    memory = MemoryClaims(clock.now_ms, window_s=10.0)
+    session = await memory.attach(scope_of("w"), 1)
+    await memory.claim(session, 1, claim_of("a"))
+    await memory.settle(session, 1, (), NONE)
+    clock.ms += 10_000
+    assert await memory.claim(session, 2, claim_of("a")) == b"d"
+    clock.ms += 1
+    assert await memory.claim(session, 3, claim_of("a")) == b"n"
+
+
+async def test_the_window_passes_in_redis_and_nothing_stays_behind(valkey_url: str, scope: ClaimScope) -> None:
+    claims = connect(valkey_url, window_s=0.2, timeout_s=5.0)
+    client = Redis.from_url(valkey_url)
+    try:
+        session = await claims.attach(scope, 1)
+        await claims.claim(session, 1, claim_of("a"))
+        await claims.settle(session, 1, (), NONE)
+        batch = 2
+        while await claims.claim(session, batch, claim_of("a")) == b"d":
+            batch += 1
+        pattern = f"rr1:{{{scope.link}|*w:*"
+        while await client.keys(pattern):
+            await client.ping()
+    finally:
+        await client.aclose()
+        await claims.close()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True), st.sets(st.integers(0, 11))), max_size=12))
+async def test_redis_and_memory_agree_on_any_history(
+    steps: list[tuple[list[int], set[int]]], valkey_url: str, new_name: Callable[[str], str]
+) -> None:
+    redis = connect(valkey_url, timeout_s=5.0)
+    memory = MemoryClaims(Clock().now_ms)
+    scope = scope_of(new_name(f"agree-{os.getpid()}"))
+    try:
+        sessions = [(store, await store.attach(scope, 1)) for store in (redis, memory)]
+        for batch, (numbers, undone) in enumerate(steps, start=1):
+            claims = b"".join(claim_of(str(number // 3), number % 3) for number in numbers)
+            verdicts = [await store.claim(session, batch, claims) for store, session in sessions]
+            assert verdicts[0] == verdicts[1]
+            for store, session in sessions:
+                await store.settle(session, batch, {index for index in undone if index < len(numbers)}, NONE)
+    finally:
+        await redis.close()
+
+
+# --- Redis only ----------------------------------------------------------------------------------------------------
+
+
+async def settle_events(claims: RedisClaims, scope: ClaimScope, total: int) -> None:
+    session = await claims.attach(scope, 1)
+    for batch, start in enumerate(range(0, total, 500), start=1):
+        blob = b"".join(os.urandom(20) for _ in range(min(500, total - start)))
+        await claims.claim(session, batch, blob)
+        await claims.settle(session, batch, (), SequenceNumber(start + 500))
+
+
+@pytest.mark.parametrize("total", [100_000, 300_000])
+async def test_an_event_in_the_window_takes_less_than_40_bytes(total: int) -> None:
+    async with valkey() as server:
+        claims = connect(server.url, timeout_s=5.0)
+        client = Redis.from_url(server.url)
+        try:
+            await settle_events(claims, scope_of("warm"), 500)
+            before = (await client.info("memory"))["used_memory"]
+            await settle_events(claims, scope_of("many"), total)
+            after = (await client.info("memory"))["used_memory"]
+            assert (after - before) / total < 40
+        finally:
+            await client.aclose()
+            await claims.close()
+
+
+async def test_a_flushed_server_answers_lost_and_gets_no_new_keys() -> None:
+    async with valkey() as server:
+        claims = connect(server.url, timeout_s=5.0)
+        client = Redis.from_url(server.url)
+        try:
+            session = await claims.attach(scope_of("f"), 1)
+            await claims.claim(session, 1, claim_of("a"))
+            await client.flushall()
+            with pytest.raises(ClaimsLost):
+                await claims.settle(session, 1, (), NONE)
+            with pytest.raises(ClaimsLost):
+                await claims.claim(session, 2, claim_of("b"))
+            assert await client.dbsize() == 0
+        finally:
+            await client.aclose()
+            await claims.close()
+
+
+async def test_a_server_rolled_back_to_an_older_state_answers_lost() -> None:
+    async with valkey() as server:
+        claims = connect(server.url, timeout_s=5.0)
+        client = Redis.from_url(server.url)
+        try:
+            session = await claims.attach(scope_of("r"), 1)
+            await claims.claim(session, 1, claim_of("a"))
+            [meta] = [key for key in await client.keys("*") if key.endswith(b":m")]
+            older = await client.dump(meta)
+            await claims.claim(session, 2, claim_of("b"))
+            await client.restore(meta, 0, older, replace=True)
+            with pytest.raises(ClaimsLost):
+                await claims.claim(session, 3, claim_of("c"))
+        finally:
+            await client.aclose()
+            await claims.close()
+
+
+async def test_scripts_that_the_server_forgot_are_loaded_again(valkey_url: str, scope: ClaimScope) -> None:
+    claims = connect(valkey_url, timeout_s=5.0)
+    client = Redis.from_url(valkey_url)
+    try:
+        session = await claims.attach(scope, 1)
+        await claims.claim(session, 1, claim_of("a"))
+        await client.script_flush()
+        assert await claims.claim(session, 2, claim_of("b")) == b"n"
+    finally:
+        await client.aclose()
+        await claims.close()
+
+
+async def test_a_server_that_is_away_is_unavailable_and_so_is_a_wrong_password() -> None:
+    server = Valkey(password="right")
+    await server.start()
+    wrong = connect(server.url.replace("right", "wrong"), timeout_s=0.5)
+    right = connect(server.url, timeout_s=0.5)
+    try:
+        await right.attach(scope_of("x"), 1)
+        with pytest.raises(StoreUnavailable, match="orders:x"):
+            await wrong.attach(scope_of("x"), 1)
+        server.kill()
+        with pytest.raises(StoreUnavailable, match="orders:x"):
+            await right.attach(scope_of("x"), 1)
+    finally:
+        server.stop()
+        await wrong.close()
+        await right.close()
