@@ -1,1 +1,202 @@
-"""Composition root: reads the configuration and builds one worker. The only place that names concrete adapters."""
+"""Composition root: from a configuration to one running worker. The only place that names concrete adapters."""
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from replicator.adapters.dynamodb_leases import DynamoDbLeases
+from replicator.adapters.kinesis_sink import KinesisSink
+from replicator.adapters.kinesis_source import KinesisSource
+from replicator.adapters.logs import configure_logs
+from replicator.adapters.quarantine_file import FileQuarantine
+from replicator.adapters.quarantine_s3 import S3Quarantine
+from replicator.adapters.redis_claims import RedisClaims, connect
+from replicator.adapters.status_http import status_server
+from replicator.adapters.telemetry import OtelTelemetry
+from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
+from replicator.aws.session import AwsSession
+from replicator.aws.transport import JsonApi, http_session
+from replicator.config import Config
+from replicator.core.formats import make_format
+from replicator.core.leasing import LeaseSettings
+from replicator.core.model import Region, SourceName
+from replicator.core.tag import TagKeys
+from replicator.errors import ConfigError
+from replicator.ports import Quarantine
+from replicator.worker.link import Link, LinkSettings
+from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
+from replicator.worker.shard_log import LogSettings
+from replicator.worker.shard_runner import RunnerSettings
+
+logger = structlog.get_logger(__name__)
+
+CONNECTIONS_MAX = 256
+PARENTS_POLL_S = 1.0
+WINDOW_SHARDS = 16
+"""A worker's window is divided among so many shards; each keeps at least its newest page."""
+
+
+class WallClock:
+    """Implements `ports.Clock`."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+async def run_worker(config: Config, region: Region) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return. Raises ConfigError."""
+    if region not in config.regions:
+        raise ConfigError(
+            f"there is no region {region} in the configuration, only {', '.join(config.region_names)}"
+        )
+    worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    configure_logs(config.worker.log_level, region=region, worker=worker)
+    async with AsyncExitStack() as stack:
+        telemetry = OtelTelemetry(region=region, worker=worker)
+        stack.callback(telemetry.close)
+        service = await _Builder(config, region, worker, telemetry, stack).service()
+        port = await stack.enter_async_context(
+            status_server(service, telemetry, host=config.worker.http_host, port=config.worker.http_port)
+        )
+        logger.info("worker.started", http_port=port, generation=config.topology.generation)
+        await _until_signalled(service)
+    logger.info("worker.stopped")
+
+
+async def _until_signalled(service: Service) -> None:
+    """Run the service; the first SIGTERM or SIGINT drains it."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(service.run())
+        asked = group.create_task(stopping.wait())
+        await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+        if asked.done():
+            logger.info("worker.draining")
+            await service.drain()
+        asked.cancel()
+
+
+class _Builder:
+    """Makes the parts of one worker; what must be closed goes on the stack."""
+
+    def __init__(
+        self, config: Config, region: Region, worker: str, telemetry: OtelTelemetry, stack: AsyncExitStack
+    ) -> None:
+        self._config = config
+        self._region = region
+        self._worker = worker
+        self._telemetry = telemetry
+        self._stack = stack
+        self._aws = AwsSession()
+        self._rng = random.Random()
+
+    async def service(self) -> Service:
+        config = self._config
+        http = await self._stack.enter_async_context(http_session(CONNECTIONS_MAX))
+        claims = self._claims()
+        self._stack.push_async_callback(claims.close)
+        topologies = config.topologies()
+        identity = Identity(
+            here=self._region,
+            worker=self._worker,
+            regions=frozenset(config.region_names),
+            generation=topologies.current,
+            routes=topologies,
+            keys=self._tag_keys(),
+        )
+        peers = sorted(topologies.links_from(self._region))
+        sources = [await self._source(SourceName(name), peers, http) for name in config.sources]
+        settings = ServiceSettings(
+            leases=LeaseSettings(config.leases.duration_s, config.leases.renew_s),
+            runner=RunnerSettings(config.worker.drain_s, min(PARENTS_POLL_S, config.leases.renew_s)),
+            on_loss=config.redis_in(self._region).on_loss,
+        )
+        stores = Stores(await self._leases(), claims, await self._quarantine())
+        return Service(
+            identity, sources, stores, settings, clock=WallClock(), telemetry=self._telemetry, rng=self._rng
+        )
+
+    def _claims(self) -> RedisClaims:
+        redis = self._config.redis_in(self._region)
+        return connect(
+            redis.url,
+            password=redis.password.resolve(os.environ).decode() if redis.password else None,
+            is_cluster=redis.cluster,
+            tls_ca_file=redis.tls_ca_file,
+            timeout_s=redis.timeout_s,
+            window_s=redis.window_s,
+        )
+
+    def _tag_keys(self) -> TagKeys | None:
+        keys = self._config.tag_key
+        if keys is None:
+            return None
+        return TagKeys(keys.current, {name: ref.resolve(os.environ) for name, ref in keys.keys.items()})
+
+    async def _leases(self) -> DynamoDbLeases:
+        leases = self._config.leases
+        endpoint = self._config.regions[self._region].endpoints.dynamodb
+        client = self._aws.client("dynamodb", self._region, endpoint, timeout_s=leases.duration_s * 0.3)
+        return DynamoDbLeases(await self._stack.enter_async_context(client), leases.table)
+
+    async def _quarantine(self) -> Quarantine:
+        quarantine = self._config.quarantine
+        if quarantine.s3_bucket is None:
+            return FileQuarantine(Path(quarantine.directory or "quarantine"))
+        endpoint = self._config.regions[self._region].endpoints.s3
+        client = await self._stack.enter_async_context(self._aws.client("s3", self._region, endpoint))
+        return S3Quarantine(client, quarantine.s3_bucket, quarantine.s3_prefix)
+
+    async def _source(
+        self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession
+    ) -> SourceSetup:
+        source, limits = self._config.sources[name], self._config.limits
+        api = await self._kinesis(self._region, source.stream_in(self._region), http)
+        event_format = make_format(source.format, event_id_field=source.event_id_field, opaque=source.opaque)
+        log = LogSettings(
+            window_bytes=limits.window_bytes // WINDOW_SHARDS,
+            records_per_read=source.records_per_read,
+            reads_per_s=limits.reads_per_s,
+            idle_read_s=limits.idle_read_s,
+        )
+        links = tuple([await self._link(name, peer, http) for peer in peers])
+        return SourceSetup(name, KinesisSource(api), event_format, links, source.start_position, log)
+
+    async def _link(self, name: SourceName, peer: Region, http: aiohttp.ClientSession) -> Link:
+        config = self._config
+        chosen, limits = config.link(name, self._region, peer), config.limits
+        sink = config.sinks[config.sources[name].sink]
+        settings = LinkSettings(
+            ordering=chosen.ordering,
+            in_flight_max=chosen.in_flight_max,
+            in_doubt=chosen.in_doubt,
+            in_doubt_wait_s=chosen.in_doubt_wait_s,
+            is_paused=chosen.paused,
+            backoff_max_s=limits.backoff_max_s,
+        )
+        api = await self._kinesis(peer, sink.stream_in(peer), http)
+        adapter = KinesisSink(
+            api,
+            record_bytes_max=sink.record_bytes_max,
+            read_back_interval_s=limits.read_back_interval_s,
+        )
+        return Link(
+            source=name, peer=peer, sink=adapter, settings=settings, telemetry=self._telemetry, rng=self._rng
+        )
+
+    async def _kinesis(self, region: Region, stream: str, http: aiohttp.ClientSession) -> KinesisApi:
+        url = await self._aws.endpoint(SERVICE, region, self._config.regions[region].endpoints.kinesis)
+        api = JsonApi(http, self._aws, service=SERVICE, region=region, url=url, prefix=PREFIX)
+        return KinesisApi(api, stream, self._config.limits.request_timeout_s)

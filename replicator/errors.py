@@ -12,7 +12,9 @@ class ConfigError(ReplicatorError):
 class TransientError(ReplicatorError):
     """The call had no effect and may be repeated; wait ``retry_after_s`` first where the vendor said so."""
 
-    def __init__(self, message: str, *, code: str = "unavailable", retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str = "unavailable", retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.retry_after_s = retry_after_s

@@ -224,7 +224,9 @@ class ClaimStore(Protocol):
         """
         ...
 
-    async def settle(self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber) -> None:
+    async def settle(
+        self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber
+    ) -> None:
         """Mark the batch done but for the indices in ``undone``, which become absent again; safe to repeat."""
         ...
 

@@ -25,7 +25,9 @@ from replicator.core.model import (
 from replicator.errors import ConfigError, Fenced, Misconfigured, StoreUnavailable
 
 FORMAT = 1
-OPERATOR_CODES = frozenset({"ResourceNotFoundException", "AccessDeniedException", "UnrecognizedClientException"})
+OPERATOR_CODES = frozenset(
+    {"ResourceNotFoundException", "AccessDeniedException", "UnrecognizedClientException"}
+)
 
 T = TypeVar("T")
 Item = dict[str, Any]  # DynamoDB's typed attribute values, as botocore takes and gives them
@@ -81,7 +83,11 @@ class DynamoDbLeases:
         except _ConditionFailed:
             row = await self._read(seen)
             # The answer to an earlier try of ours may have been lost.
-            is_ours = row is not None and (row.owner, row.epoch, row.beat) == (owner, seen.epoch + 1, seen.beat + 1)
+            is_ours = row is not None and (row.owner, row.epoch, row.beat) == (
+                owner,
+                seen.epoch + 1,
+                seen.beat + 1,
+            )
             return row if is_ours else None
 
     async def renew(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> Lease:
@@ -107,7 +113,9 @@ class DynamoDbLeases:
             ":epoch": {"N": str(seen.epoch)},
             ":me": {"S": wanted_by},
         }
-        condition = "#owner = :owner AND epoch = :epoch AND (attribute_not_exists(wanted_by) OR wanted_by = :me)"
+        condition = (
+            "#owner = :owner AND epoch = :epoch AND (attribute_not_exists(wanted_by) OR wanted_by = :me)"
+        )
         try:
             await self._update(seen, "SET wanted_by = :me", condition, values)
         except _ConditionFailed:
@@ -165,7 +173,10 @@ class DynamoDbLeases:
                 Key=_key(row.source, f"shard#{row.shard}"),
                 UpdateExpression=change,
                 ConditionExpression=condition,
-                ExpressionAttributeNames={**({"#owner": "owner"} if "#owner" in change + condition else {}), **(names or {})},
+                ExpressionAttributeNames={
+                    **({"#owner": "owner"} if "#owner" in change + condition else {}),
+                    **(names or {}),
+                },
                 ExpressionAttributeValues=values,
                 ReturnValues="ALL_NEW",
             ),
@@ -175,7 +186,9 @@ class DynamoDbLeases:
     async def _put(self, item: Item) -> None:
         await self._call(
             "PutItem",
-            self._client.put_item(TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"),
+            self._client.put_item(
+                TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"
+            ),
         )
 
     async def _get(self, key: Item) -> Item | None:
@@ -198,7 +211,9 @@ class DynamoDbLeases:
             if code == "ConditionalCheckFailedException":
                 raise _ConditionFailed from exc
             if code in OPERATOR_CODES:
-                raise Misconfigured(f"{where}: {exc}; make the table and allow the task role to use it", code=code) from exc
+                raise Misconfigured(
+                    f"{where}: {exc}; make the table and allow the task role to use it", code=code
+                ) from exc
             raise StoreUnavailable(f"{where}: {exc}", code=code) from exc
         except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
             raise StoreUnavailable(f"{where}: {exc}") from exc
@@ -223,7 +238,8 @@ class DynamoDbLeases:
             beat=int(item["beat"]["N"]),
             wanted_by=item["wanted_by"]["S"] if "wanted_by" in item else None,
             checkpoints={
-                LinkName(link): self._checkpoint(stored["M"], key) for link, stored in item["checkpoints"]["M"].items()
+                LinkName(link): self._checkpoint(stored["M"], key)
+                for link, stored in item["checkpoints"]["M"].items()
             },
         )
 
@@ -239,7 +255,9 @@ class DynamoDbLeases:
         try:
             return parse_position(text)
         except ValueError as exc:
-            raise ConfigError(f"lease table {self._table}, row {key}: {exc}; correct or remove the row") from exc
+            raise ConfigError(
+                f"lease table {self._table}, row {key}: {exc}; correct or remove the row"
+            ) from exc
 
 
 def _key(source: SourceName, sort: str) -> Item:
@@ -283,7 +301,10 @@ async def ensure_table(client: Any, table: str) -> None:
         await client.create_table(
             TableName=table,
             AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
             BillingMode="PAY_PER_REQUEST",
         )
     except ClientError as exc:

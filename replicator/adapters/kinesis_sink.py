@@ -79,16 +79,20 @@ class KinesisSink:
                 return (None,) * len(entries)
             codes = [entry.error_code for entry in _entries.decode(reply.body).records]
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise InDoubt(f"PutRecords on {self._api.stream}: unreadable answer: {exc}", sent_ms=sent_ms) from exc
+            raise InDoubt(
+                f"PutRecords on {self._api.stream}: unreadable answer: {exc}", sent_ms=sent_ms
+            ) from exc
         if len(codes) != len(entries):
             raise InDoubt(
-                f"PutRecords on {self._api.stream}: {len(codes)} answers for {len(entries)} records", sent_ms=sent_ms
+                f"PutRecords on {self._api.stream}: {len(codes)} answers for {len(entries)} records",
+                sent_ms=sent_ms,
             )
         return codes
 
     def _body(self, entries: Sequence[Entry]) -> bytes:
         parts = [
-            b'{"Data":"%b","PartitionKey":%b}' % (pybase64.b64encode(entry.data), _text.encode(entry.partition_key))
+            b'{"Data":"%b","PartitionKey":%b}'
+            % (pybase64.b64encode(entry.data), _text.encode(entry.partition_key))
             for entry in entries
         ]
         return b"".join((self._head, b",".join(parts), b"]}"))
@@ -134,7 +138,9 @@ class KinesisSink:
             first = group_error.exceptions[0]
             if not isinstance(first, TransientError | ServiceError):
                 raise
-            raise TransientError(f"reading {self._api.stream} back: {first}", code="read_back") from group_error
+            raise TransientError(
+                f"reading {self._api.stream} back: {first}", code="read_back"
+            ) from group_error
         return Found(frozenset(reading.origins), not reading.is_over, reading.records)
 
     async def _read_shard(self, shard: ShardId, since_ms: int, reading: "_Reading") -> None:

@@ -50,7 +50,9 @@ class KinesisSource:
         try:
             return await self._api.get_records(cursor.token, records_max)
         except ServiceError as exc:
-            raise TransientError(f"{self._api.stream}: a new iterator is refused: {exc}", code=exc.code) from exc
+            raise TransientError(
+                f"{self._api.stream}: a new iterator is refused: {exc}", code=exc.code
+            ) from exc
 
 
 def _page(cursor: Cursor, reply: GetRecordsReply) -> Page:

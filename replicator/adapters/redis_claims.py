@@ -66,7 +66,14 @@ class RedisClaims:
         assert len(claims) % CLAIM_BYTES == 0
         scope = session.scope
         answer = await self._call(
-            self._claim, scope, session.store, session.epoch, batch, claims, self._window_ms, _name(scope, "w:")
+            self._claim,
+            scope,
+            session.store,
+            session.epoch,
+            batch,
+            claims,
+            self._window_ms,
+            _name(scope, "w:"),
         )
         verdicts: bytes = answer[1]
         return verdicts
@@ -107,7 +114,9 @@ class RedisClaims:
                 raise Fenced(f"claims of {_text(scope)} are held under epoch {int(answer[1])}")
         raise ClaimsLost(f"claims of {_text(scope)} are lost: {answer[1].decode()}; attach anew")
 
-    async def _evaluate(self, script: _Script, scope: ClaimScope, args: tuple[str | bytes | int, ...]) -> list[bytes]:
+    async def _evaluate(
+        self, script: _Script, scope: ClaimScope, args: tuple[str | bytes | int, ...]
+    ) -> list[bytes]:
         keys = (_name(scope, "m"), _name(scope, "o"))
         answer: list[bytes]
         if script.sha:

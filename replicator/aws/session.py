@@ -27,7 +27,11 @@ class AwsSession:
 
     async def credentials(self, *, is_stale: bool = False) -> Credentials:
         """Valid credentials; ``is_stale`` when the vendor said that the last ones had expired. Raises Misconfigured."""
-        if self._frozen is not None and not is_stale and time.monotonic() - self._frozen_s < CREDENTIALS_FRESH_S:
+        if (
+            self._frozen is not None
+            and not is_stale
+            and time.monotonic() - self._frozen_s < CREDENTIALS_FRESH_S
+        ):
             return self._frozen
         async with self._lock:
             if self._credentials is None or is_stale:

@@ -76,7 +76,14 @@ class JsonApi:
     """Calls of one service in one region."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, session: AwsSession, *, service: str, region: str, url: str, prefix: str
+        self,
+        http: aiohttp.ClientSession,
+        session: AwsSession,
+        *,
+        service: str,
+        region: str,
+        url: str,
+        prefix: str,
     ) -> None:
         self._http = http
         self._session = session
@@ -112,7 +119,9 @@ class JsonApi:
                 content = await response.read()
                 status, date = response.status, response.headers.get("Date")
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-            raise TransientError(f"{operation}: can't connect to {self._where}: {exc}", code="connect") from exc
+            raise TransientError(
+                f"{operation}: can't connect to {self._where}: {exc}", code="connect"
+            ) from exc
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as exc:
             raise self._unknown(operation, is_write, sent_s, f"{type(exc).__name__} {exc}") from exc
         if status == 200:
@@ -121,9 +130,13 @@ class JsonApi:
 
     def _unknown(self, operation: str, is_write: bool, sent_s: float, what: str) -> Exception:
         text = f"{operation} to {self._where}: no answer ({what})"
-        return InDoubt(text, sent_ms=int(sent_s * 1000)) if is_write else TransientError(text, code="no_answer")
+        return (
+            InDoubt(text, sent_ms=int(sent_s * 1000)) if is_write else TransientError(text, code="no_answer")
+        )
 
-    def _failure(self, operation: str, status: int, content: bytes, is_write: bool, sent_s: float) -> Exception:
+    def _failure(
+        self, operation: str, status: int, content: bytes, is_write: bool, sent_s: float
+    ) -> Exception:
         code, message = _error(content)
         text = f"{operation} to {self._where}: {status} {code} {message}".rstrip()
         if code in THROTTLED:

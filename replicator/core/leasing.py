@@ -76,7 +76,9 @@ def plan(
 ) -> LeasePlan:
     """The next moves of worker ``me``; linear in the number of rows."""
     active = [row for row in rows if not is_finished(row, links)]
-    held = [row for row in active if row.owner is not None and not _has_expired(row, observer, now_s, settings)]
+    held = [
+        row for row in active if row.owner is not None and not _has_expired(row, observer, now_s, settings)
+    ]
     loads = Counter(row.owner for row in held if row.owner is not None)
     mine = loads[me]
     workers = len(loads.keys() | {me})
@@ -109,7 +111,9 @@ def _ask(held: Collection[Lease], loads: Counter[str], me: str) -> Lease | None:
     most = max(loads.values())
     if most < loads[me] + 2:
         return None
-    rows = [row for row in held if row.owner is not None and loads[row.owner] == most and row.wanted_by is None]
+    rows = [
+        row for row in held if row.owner is not None and loads[row.owner] == most and row.wanted_by is None
+    ]
     return min(rows, key=lambda row: _order(me, row.shard), default=None)
 
 

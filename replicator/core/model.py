@@ -38,7 +38,14 @@ class Origin(Struct, frozen=True, array_like=True):
     def key(self) -> str:
         """The coordinates as one line, unique over all regions and incarnations."""
         return "/".join(
-            (self.region, self.source, self.incarnation, self.shard, str(self.sequence), str(self.sub_sequence))
+            (
+                self.region,
+                self.source,
+                self.incarnation,
+                self.shard,
+                str(self.sequence),
+                str(self.sub_sequence),
+            )
         )
 
 

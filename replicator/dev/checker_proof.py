@@ -1,6 +1,7 @@
 """The judge judged: a fault of each kind put into the real data must be reported, with the right number."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,15 @@ class Place:
     region: str
     shard: int
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A stored copy away from home; ``rank`` is its event's place in the ledger."""
+
+    place: Place
+    event: Written
+    rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +46,20 @@ def prove(written: Sequence[Written], hubs: Hubs, rng: random.Random) -> list[Tr
     Raises ValueError when the hubs hold no two replicas of one home and key: too little to judge a judge by.
     """
     base = judge(written, hubs)
-    places = _single_replicas(written, hubs)
-    pairs = _neighbours(places)
+    lanes = _sound_lanes(written, hubs)
+    replicas = [replica for lane in lanes for replica in lane]
+    pairs = [pair for lane in lanes for pair in pairwise(lane)]
     if not pairs:
-        raise ValueError("the hubs hold no two replicas of one home and key, in order and single, to swap")
+        raise ValueError("the hubs hold no two replicas of one home and key, single and in order, to swap")
 
     def trial(name: str, fault: str, planted: Hubs) -> Trial:
         return Trial(name, {fault: 1}, _changes(base, judge(written, planted)))
 
     return [
-        trial("remove", "lost", removed(hubs, rng.choice(places).place)),
-        trial("repeat", "duplicated", repeated(hubs, rng.choice(places).place)),
-        trial("swap", "reordered", swapped(hubs, *rng.choice(pairs))),
-        trial("send back", "looped", sent_back(hubs, rng.choice(places))),
+        trial("remove", "lost", removed(hubs, rng.choice(replicas).place)),
+        trial("repeat", "duplicated", repeated(hubs, rng.choice(replicas).place)),
+        trial("swap", "reordered", swapped(hubs, *(replica.place for replica in rng.choice(pairs)))),
+        trial("send back", "looped", sent_back(hubs, rng.choice(replicas))),
     ]
 
 
@@ -76,7 +87,7 @@ def swapped(hubs: Hubs, first: Place, second: Place) -> Hubs:
     return _changed(hubs, first.region, first.shard, swap)
 
 
-def sent_back(hubs: Hubs, replica: "Replica") -> Hubs:
+def sent_back(hubs: Hubs, replica: Replica) -> Hubs:
     """With one replica in the hub where its event was born."""
     place = replica.place
     stored = hubs[place.region][place.shard][place.index]
@@ -89,23 +100,26 @@ def _changed(hubs: Hubs, region: str, number: int, change: Callable[[list[Stored
     return {**hubs, region: [*hubs[region][:number], shard, *hubs[region][number + 1 :]]}
 
 
-@dataclass(frozen=True, slots=True)
-class Replica:
-    """A stored copy away from home; ``rank`` is its event's place in the ledger."""
+def _sound_lanes(written: Sequence[Written], hubs: Hubs) -> list[list[Replica]]:
+    """The replicas of one home and key in one shard, where each stands once and in the ledger's order.
 
-    place: Place
-    event: Written
-    rank: int
-
-
-def _single_replicas(written: Sequence[Written], hubs: Hubs) -> list[Replica]:
-    """Replicas that stand once in their hub: taking away one of two would lose nothing."""
+    Elsewhere one planted fault could hide or multiply one that is there already.
+    """
     ranked = {event.id: (event, rank) for rank, event in enumerate(written)}
-    found: dict[tuple[str, str], list[Replica]] = {}
+    lanes: dict[tuple[str, int, str, str], list[Replica]] = {}
+    copies: Counter[tuple[str, str]] = Counter()
     for place, stored in _replicas(hubs):
         if (known := ranked.get(event_id(stored.data) or "")) is not None:
-            found.setdefault((place.region, known[0].id), []).append(Replica(place, *known))
-    return [copies[0] for copies in found.values() if len(copies) == 1]
+            event, rank = known
+            lane = (place.region, place.shard, event.home, event.key)
+            lanes.setdefault(lane, []).append(Replica(place, event, rank))
+            copies[place.region, event.id] += 1
+    return [lane for lane in lanes.values() if _is_sound(lane, copies)]
+
+
+def _is_sound(lane: Sequence[Replica], copies: Counter[tuple[str, str]]) -> bool:
+    is_single = all(copies[replica.place.region, replica.event.id] == 1 for replica in lane)
+    return is_single and all(before.rank < after.rank for before, after in pairwise(lane))
 
 
 def _replicas(hubs: Hubs) -> Iterator[tuple[Place, Stored]]:
@@ -114,17 +128,3 @@ def _replicas(hubs: Hubs) -> Iterator[tuple[Place, Stored]]:
             for index, stored in enumerate(shard):
                 if is_replica(stored.data):
                     yield Place(region, number, index), stored
-
-
-def _neighbours(replicas: Sequence[Replica]) -> list[tuple[Place, Place]]:
-    """Pairs next to each other in their lane, from lanes that stand in the order of the ledger."""
-    lanes: dict[tuple[str, int, str, str], list[Replica]] = {}
-    for replica in replicas:
-        lane = (replica.place.region, replica.place.shard, replica.event.home, replica.event.key)
-        lanes.setdefault(lane, []).append(replica)
-    return [
-        (before.place, after.place)
-        for lane in lanes.values()
-        if all(before.rank < after.rank for before, after in pairwise(lane))
-        for before, after in pairwise(lane)
-    ]

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import TypedDict
 
-import boto3
-from botocore.config import Config
-
 from replicator.dev.checker import Hub, Stored
+from replicator.dev.clients import kinesis_client
 
 READ_MAX = 10_000
-CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
 class _Shard(TypedDict, total=False):
@@ -22,10 +19,7 @@ class HubReader:
     """Follows one stream. Its methods block and are not thread-safe: one thread at a time."""
 
     def __init__(self, url: str, region: str, stream: str) -> None:
-        config = Config(retries={"mode": "standard", "max_attempts": 8}, proxies={})
-        self._client = boto3.client(
-            "kinesis", endpoint_url=url, region_name=region, config=config, **CREDENTIALS
-        )
+        self._client = kinesis_client(url, region, retries={"mode": "standard", "max_attempts": 8})
         self._stream = stream
         self._iterators: dict[str, str | None] = {}
         self._read: dict[str, list[Stored]] = {}

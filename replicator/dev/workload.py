@@ -15,8 +15,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
@@ -25,8 +23,8 @@ from botocore.exceptions import (
 )
 
 from replicator.dev.checker import Written
+from replicator.dev.clients import kinesis_client
 
-CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 REQUEST_MAX = 200
 TICK_S = 0.05
 RETRY_S = 0.3
@@ -78,11 +76,13 @@ class StreamClient:
     """PutRecords on one stream, without any retry of its own. Blocks."""
 
     def __init__(self, url: str, region: str, stream: str) -> None:
-        config = Config(
-            retries={"total_max_attempts": 1}, connect_timeout=CONNECT_S, read_timeout=REPLY_S, proxies={}
-        )
-        self._client = boto3.client(
-            "kinesis", endpoint_url=url, region_name=region, config=config, **CREDENTIALS
+        # One attempt: what a retry inside the client does to a request nobody knows of would be out of our hands.
+        self._client = kinesis_client(
+            url,
+            region,
+            retries={"total_max_attempts": 1},
+            connect_timeout=CONNECT_S,
+            read_timeout=REPLY_S,
         )
         self._stream = stream
 

@@ -25,7 +25,9 @@ QUARANTINE_RETRY_S = 1.0
 class Admission:
     """The gate of one (link, shard)."""
 
-    def __init__(self, link: Link, router: Router, preparer: Preparer, quarantine: Quarantine, clock: Clock) -> None:
+    def __init__(
+        self, link: Link, router: Router, preparer: Preparer, quarantine: Quarantine, clock: Clock
+    ) -> None:
         self._link = link
         self._router = router
         self._preparer = preparer
@@ -87,7 +89,11 @@ class Admission:
         self._link.count("events_quarantined_total", reason=poison.reason)
         document = self._document(prepared, poison, attempts)
         logger.warning(
-            "event.quarantined", link=self._link.name, reason=poison.reason, origin=prepared.origin.key, detail=poison.detail
+            "event.quarantined",
+            link=self._link.name,
+            reason=poison.reason,
+            origin=prepared.origin.key,
+            detail=poison.detail,
         )
         while True:
             try:

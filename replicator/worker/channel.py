@@ -178,7 +178,9 @@ class Channel:
 
     def _has_room(self) -> bool:
         settings = self.link.settings
-        return len(self._watermark.open) < settings.open_spans_max and self._open_bytes < settings.open_bytes_max
+        return (
+            len(self._watermark.open) < settings.open_spans_max and self._open_bytes < settings.open_bytes_max
+        )
 
     async def _next(self) -> Batch | None:
         try:
@@ -243,7 +245,9 @@ class Channel:
             try:
                 await self._make_durable()
             except StoreUnavailable as exc:
-                logger.warning("checkpoint.unavailable", link=self.link.name, shard=self.shard, error=str(exc))
+                logger.warning(
+                    "checkpoint.unavailable", link=self.link.name, shard=self.shard, error=str(exc)
+                )
                 await asyncio.sleep(STORE_RETRY_S)
             else:
                 return True
@@ -330,7 +334,9 @@ class Channel:
     def checkpoint(self) -> Checkpoint:
         """What may be stored now. ``released`` stays as it was read until this session attempts something."""
         if not self._may_attempt:
-            return Checkpoint(self._watermark.position, self._durable.attempt_floor_ms, self._durable.released)
+            return Checkpoint(
+                self._watermark.position, self._durable.attempt_floor_ms, self._durable.released
+            )
         return Checkpoint(self._watermark.position, self._floor())
 
     def _floor(self) -> int | None:
@@ -348,7 +354,9 @@ class Channel:
         released: ClaimMark | None = NOTHING_OPEN
         if partly:
             is_marked = all(span.is_marked for span in partly)
-            released = ClaimMark(session.store, self._claiming.batch) if session is not None and is_marked else None
+            released = (
+                ClaimMark(session.store, self._claiming.batch) if session is not None and is_marked else None
+            )
         return Checkpoint(checkpoint.position, checkpoint.attempt_floor_ms, released)
 
     async def forget(self) -> None:

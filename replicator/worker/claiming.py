@@ -25,9 +25,7 @@ RETRY_S = 1.0
 class Claiming:
     """Claims and settlements of one (link, shard), under one lease epoch. Every method may raise Fenced."""
 
-    def __init__(
-        self, store: ClaimStore, scope: ClaimScope, epoch: int, link: Link, on_loss: OnLoss
-    ) -> None:
+    def __init__(self, store: ClaimStore, scope: ClaimScope, epoch: int, link: Link, on_loss: OnLoss) -> None:
         self._store = store
         self._scope = scope
         self._epoch = epoch
@@ -66,7 +64,9 @@ class Claiming:
         self._batch = batch
         return batch, verdicts
 
-    async def settle(self, store: str | None, batch: int | None, undone: Collection[int], mark: SequenceNumber) -> bool:
+    async def settle(
+        self, store: str | None, batch: int | None, undone: Collection[int], mark: SequenceNumber
+    ) -> bool:
         """Mark a batch done in the store; false when the store no longer knows it or is away."""
         session = self.session
         if session is None or batch is None or store != session.store:
@@ -108,7 +108,9 @@ class Claiming:
             try:
                 return await call()
             except StoreUnavailable as exc:
-                logger.warning("claims.unavailable", link=self._link.name, policy=self._on_loss, error=str(exc))
+                logger.warning(
+                    "claims.unavailable", link=self._link.name, policy=self._on_loss, error=str(exc)
+                )
                 self._link.count("claim_store_unavailable_total")
                 self._away_until_s = loop.time() + RETRY_S
             if self._on_loss == "continue":

@@ -278,7 +278,9 @@ class LeaseKeeper:
         except Fenced as exc:
             self._give_up(held, "fenced", str(exc))
             return
-        except Exception:  # whatever went wrong in one shard, the others go on and somebody takes this one again
+        except (
+            Exception
+        ):  # whatever went wrong in one shard, the others go on and somebody takes this one again
             logger.exception("shard.failed", source=self._name, shard=shard)
             self._telemetry.count("lease_moves_total", 1, source=self._name, kind="failed")
             await asyncio.sleep(self._settings.renew_s)

@@ -114,5 +114,7 @@ def sender_and_origin(event_format: Format) -> Callable[[bytes], tuple[Region, O
 
 def _claim(region: Region, event_id: str, decoded: Decoded) -> bytes:
     """Identity of the event (its id is unique within the region it was born in) and of its bytes."""
-    digest = blake2b(f"{region}\n{event_id}".encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+    digest = blake2b(
+        f"{region}\n{event_id}".encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES
+    ).digest()
     return digest + decoded.check().to_bytes(CHECK_BYTES, "big")

@@ -28,7 +28,11 @@ class Recovery:
     """Finds published events of one (link, shard) in the peer."""
 
     def __init__(
-        self, link: Link, here: Region, sender_and_origin: Callable[[bytes], tuple[Region, Origin] | None], clock: Clock
+        self,
+        link: Link,
+        here: Region,
+        sender_and_origin: Callable[[bytes], tuple[Region, Origin] | None],
+        clock: Clock,
     ) -> None:
         self._link = link
         self._here = here

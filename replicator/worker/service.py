@@ -238,7 +238,9 @@ class Service:
         channels = self._channels_of(link)
         lag_ms = _worst([channel.lag_ms(self._clock.now_ms()) for channel in channels.values()])
         self._telemetry.gauge("replication_lag_ms", NO_DATA if lag_ms is None else lag_ms, link=link.name)
-        self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
+        self._telemetry.gauge(
+            "lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name
+        )
         self._telemetry.gauge("queue_bytes", sum(c.open_bytes for c in channels.values()), link=link.name)
 
 

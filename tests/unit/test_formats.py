@@ -24,7 +24,11 @@ WRAP = make_format("opaque", opaque="wrap")
 ALL = [JSON, CLOUD, LAMBDA, WRAP, make_format("opaque")]
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=8) | st.floats(allow_nan=False),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.text(max_size=8)
+    | st.floats(allow_nan=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -47,7 +51,9 @@ def tagged(event_format: Format, data: bytes, tag: Tag) -> bytes:
 
 
 @given(OBJECTS, st.sampled_from(STYLES), st.sampled_from([b"", b" ", b"\n\t"]))
-def test_tagging_and_retagging_leaves_every_other_byte(event: dict[str, Any], style: dict[str, Any], lead: bytes) -> None:
+def test_tagging_and_retagging_leaves_every_other_byte(
+    event: dict[str, Any], style: dict[str, Any], lead: bytes
+) -> None:
     data = lead + json.dumps(event, **style).encode("utf-8", "surrogatepass")
     try:
         plain = JSON.decode(data)
@@ -65,7 +71,9 @@ def test_tagging_and_retagging_leaves_every_other_byte(event: dict[str, Any], st
 
 
 @given(OBJECTS, st.sampled_from(STYLES), st.integers(0, 5))
-def test_a_tag_that_somebody_moved_is_found_and_replaced(event: dict[str, Any], style: dict[str, Any], at: int) -> None:
+def test_a_tag_that_somebody_moved_is_found_and_replaced(
+    event: dict[str, Any], style: dict[str, Any], at: int
+) -> None:
     items = list(event.items())
     items.insert(min(at, len(items)), (RESERVED_KEY, json.loads(encode_tag(FIRST))))
     data = json.dumps(dict(items), **style).encode("utf-8", "surrogatepass")

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName
-from replicator.core.routing import FORWARD, HOP_LIMIT, NO_ROUTE, RETURNED, VISITED, Drop, Forward, Router, outgoing_tag
+from replicator.core.routing import (
+    FORWARD,
+    HOP_LIMIT,
+    NO_ROUTE,
+    RETURNED,
+    VISITED,
+    Drop,
+    Forward,
+    Router,
+    outgoing_tag,
+)
 from replicator.core.tag import Tag
 from replicator.errors import PoisonEvent
 
@@ -47,7 +57,9 @@ CHAIN = Table({(A, A): {B}, (A, B): {C}})
         (A, B, tag_of(A), RETURNED),
     ],
 )
-def test_the_tree_of_the_origin_decides(here: Region, peer: Region, tag: Tag | None, expected: Forward | Drop) -> None:
+def test_the_tree_of_the_origin_decides(
+    here: Region, peer: Region, tag: Tag | None, expected: Forward | Drop
+) -> None:
     assert Router(CHAIN, here, peer, 1).decide(tag) == expected
 
 
@@ -60,7 +72,9 @@ def test_the_tree_of_the_origin_decides(here: Region, peer: Region, tag: Tag | N
         (Table({(A, B): {C}}, hops=2), C, tag_of(A, D), HOP_LIMIT),
     ],
 )
-def test_where_tree_and_history_disagree_history_wins(table: Table, peer: Region, tag: Tag, expected: Drop) -> None:
+def test_where_tree_and_history_disagree_history_wins(
+    table: Table, peer: Region, tag: Tag, expected: Drop
+) -> None:
     assert Router(table, B, peer, 1).decide(tag) == expected
 
 

@@ -1,0 +1,142 @@
+"""The command line: parse, print, exit codes; no logic.
+
+Exit codes: 0 done, 1 the answer is no (a problem found, a verdict not clean), 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from replicator import __version__
+from replicator.config import Config
+from replicator.config_load import check, load
+from replicator.config_show import effective
+from replicator.core.model import Region
+from replicator.errors import ConfigError
+from replicator.plan import plan_document, print_plan
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.command(args))
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="replicator", description="Keeps event hubs in several AWS regions active-active."
+    )
+    parser.add_argument("--version", action="version", version=f"replicator {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_config(commands.add_parser("config", help="check, describe or show a configuration"))
+
+    plan = commands.add_parser(
+        "plan", help="print the routes and prove that nothing loops and nothing is missed"
+    )
+    _config_option(plan)
+    plan.add_argument("--json", action="store_true", help="as JSON")
+    plan.set_defaults(command=_plan)
+
+    run = commands.add_parser("run", help="run one worker of one region")
+    _config_option(run)
+    _region_option(run)
+    run.set_defaults(command=_run)
+
+    _add_demo(
+        commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back")
+    )
+    return parser
+
+
+def _add_config(config: argparse.ArgumentParser) -> None:
+    commands = config.add_subparsers(required=True, metavar="command")
+    check_command = commands.add_parser(
+        "check", help="print every problem with its line and what to write instead"
+    )
+    check_command.add_argument("file", help="a file, or env:NAME for an environment variable that holds it")
+    check_command.set_defaults(command=_check)
+    commands.add_parser("schema", help="print the JSON Schema").set_defaults(command=_schema)
+    show = commands.add_parser("show", help="print what holds for one region, secrets masked")
+    _config_option(show)
+    _region_option(show)
+    show.set_defaults(command=_show)
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--seconds", type=int, default=40, help="about how long it takes (default 40)")
+    demo.add_argument(
+        "--events", type=int, default=20_000, help="how many events are written (default 20000)"
+    )
+    demo.add_argument("--topology", choices=("mesh", "hub", "chain"), default="mesh")
+    demo.add_argument("--no-outage", action="store_true", help="kill no region")
+    demo.add_argument("--crash-workers", action="store_true", help="kill -9 workers on the way")
+    demo.add_argument(
+        "--flush-redis", action="store_true", help="flush a region's idempotency state on the way"
+    )
+    demo.add_argument("--output", choices=("text", "json"), default="text")
+    demo.add_argument("--workdir", help="where logs and configuration go (default: a temporary folder)")
+    demo.add_argument("--keep", action="store_true", help="keep the working folder")
+    demo.set_defaults(command=_demo)
+
+
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", required=True, help="a file, or env:NAME for an environment variable that holds it"
+    )
+
+
+def _region_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--region", required=True, help="the region it is about, such as us-east-1")
+
+
+def _check(args: argparse.Namespace) -> int:
+    config, problems = check(args.file, os.environ)
+    for problem in problems:
+        print(f"{args.file}:{problem}")
+    if config is None:
+        return 1
+    print(f"{args.file}: {len(config.regions)} regions, {len(config.sources)} sources: no problem found")
+    return 0
+
+
+def _schema(_: argparse.Namespace) -> int:
+    print(json.dumps(Config.model_json_schema(), indent=2))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    print(effective(load(args.config, os.environ), args.region), end="")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    config = load(args.config, os.environ)
+    if args.json:
+        print(json.dumps(plan_document(config), indent=2))
+    else:
+        print_plan(config, Console())
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    from replicator.bootstrap import run_worker  # noqa: PLC0415 - loads the AWS clients, which other commands don't need
+
+    config = load(args.config, os.environ)
+    asyncio.run(run_worker(config, Region(args.region)))
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from replicator.dev.demo import main as demo  # noqa: PLC0415 - needs the `dev` extra
+
+    return demo(args)

@@ -1,0 +1,373 @@
+"""The configuration as models: one file for all regions, every field with its bounds.
+
+Values stand here after interpolation; secrets never do, only where to find them.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from replicator.core.formats import FormatName
+from replicator.core.model import AtTimestamp, LinkName, Position, Region, TrimHorizon
+from replicator.core.topology import Edge, Generation, Topologies, chain, compile_generation, hub, mesh
+from replicator.errors import ConfigError
+
+REGION = re.compile(r"[a-z]{2}(-[a-z]+){1,3}-[1-9]")
+ALIASES = {
+    "virginia": "us-east-1",
+    "n-virginia": "us-east-1",
+    "use1": "us-east-1",
+    "ohio": "us-east-2",
+    "use2": "us-east-2",
+    "california": "us-west-1",
+    "usw1": "us-west-1",
+    "oregon": "us-west-2",
+    "usw2": "us-west-2",
+    "ireland": "eu-west-1",
+    "dublin": "eu-west-1",
+    "euw1": "eu-west-1",
+    "london": "eu-west-2",
+    "paris": "eu-west-3",
+    "frankfurt": "eu-central-1",
+    "euc1": "eu-central-1",
+    "stockholm": "eu-north-1",
+    "sydney": "ap-southeast-2",
+    "singapore": "ap-southeast-1",
+    "tokyo": "ap-northeast-1",
+    "mumbai": "ap-south-1",
+    "sao-paulo": "sa-east-1",
+}
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def check_region_name(name: str) -> str:
+    if REGION.fullmatch(name):
+        return name
+    meant = ALIASES.get(name.lower().replace("_", "-").replace(" ", "-"), name.lower().replace("_", "-"))
+    hint = f", write {meant!r}" if REGION.fullmatch(meant) else ", write it as AWS does: 'us-east-1'"
+    raise ValueError(f"{name!r} is no canonical AWS region name{hint}")
+
+
+RegionName = Annotated[str, Field(description="Canonical AWS region name, such as us-east-1")]
+Name = Annotated[
+    str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Lower-case letters, digits, hyphens")
+]
+StreamName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+
+
+class SecretRef(Model):
+    """Where a secret is: an environment variable or a file; never the secret itself."""
+
+    env: str | None = None
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("give exactly one of 'env' (a variable's name) and 'file' (a path)")
+        return self
+
+    def resolve(self, environment: Mapping[str, str]) -> bytes:
+        """The secret; trailing line ends of a file are dropped. Raises ConfigError."""
+        if self.env is not None:
+            if not environment.get(self.env):
+                raise ConfigError(f"the secret in environment variable {self.env} is not set")
+            return environment[self.env].encode()
+        try:
+            return Path(self.file or "").read_bytes().rstrip(b"\r\n")
+        except OSError as exc:
+            raise ConfigError(f"the secret in file {self.file} can't be read: {exc}") from exc
+
+
+class RedisConfig(Model):
+    """Idempotency state. ``on_loss``: go on without it (at least once, counted) or pause until it is back."""
+
+    url: str = "redis://127.0.0.1:6379/0"
+    password: SecretRef | None = None
+    tls_ca_file: str | None = None
+    cluster: bool = False
+    on_loss: Literal["continue", "pause"] = "continue"
+    window_s: float = Field(3600, ge=1, le=86_400, description="How long event ids are remembered")
+    timeout_s: float = Field(1.0, gt=0, le=30)
+
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, url: str) -> str:
+        if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("a Redis URL begins with redis://, rediss:// (TLS) or unix://")
+        return url
+
+
+class Endpoints(Model):
+    """URLs in place of AWS's own, for VPC endpoints or emulators; empty means AWS's own."""
+
+    kinesis: str = ""
+    dynamodb: str = ""
+    s3: str = ""
+
+
+class RegionConfig(Model):
+    endpoints: Endpoints = Endpoints()
+    redis: RedisConfig | None = Field(None, description="In place of the top-level redis block")
+
+
+class EdgeConfig(Model):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    source: RegionName = Field(alias="from")
+    target: RegionName = Field(alias="to")
+    origins: list[RegionName] | None = Field(
+        None, description="Whose events; none given: any, by shortest path"
+    )
+
+
+class GenerationConfig(Model):
+    """One topology. A changed one gets a new generation; the old one moves under ``previous`` until drained."""
+
+    generation: int = Field(1, ge=1)
+    kind: Literal["mesh", "hub", "chain", "links"] = "mesh"
+    hub: RegionName | None = None
+    order: list[RegionName] | None = None
+    links: list[EdgeConfig] | None = None
+    regions: list[RegionName] | None = Field(
+        None, description="The regions it covers; all of them by default"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed = {"hub": self.hub, "chain": self.order, "links": self.links}
+        field = {"hub": "hub", "chain": "order", "links": "links"}.get(self.kind)
+        if field is not None and not needed[self.kind]:
+            raise ValueError(f"kind '{self.kind}' needs '{field}'")
+        return self
+
+    def compile(self, regions: list[Region]) -> Generation:
+        """Compiled and proven. Raises TopologyError."""
+        covered = [Region(name) for name in self.regions] if self.regions is not None else regions
+        return compile_generation(self.generation, covered, self._edges(covered))
+
+    def _edges(self, regions: list[Region]) -> list[Edge]:
+        match self.kind:
+            case "mesh":
+                return mesh(regions)
+            case "hub":
+                return hub(regions, Region(self.hub or ""))
+            case "chain":
+                return chain([Region(name) for name in self.order or []])
+            case "links":
+                return [_edge(edge) for edge in self.links or []]
+
+
+def _edge(edge: EdgeConfig) -> Edge:
+    origins = frozenset(map(Region, edge.origins)) if edge.origins is not None else None
+    return Edge(Region(edge.source), Region(edge.target), origins)
+
+
+class TopologyConfig(GenerationConfig):
+    previous: list[GenerationConfig] = Field([], description="Older generations that are still draining")
+
+
+class SourceConfig(Model):
+    kind: Literal["kinesis"] = "kinesis"
+    stream: StreamName
+    streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
+    format: FormatName = "json"
+    event_id_field: str = Field(
+        "id", min_length=1, description="Top-level field with the event id (format json)"
+    )
+    opaque: Literal["refuse", "wrap"] = "refuse"
+    start: str = Field("latest", description="latest, trim_horizon, or a time such as 2026-11-01T00:00:00Z")
+    sink: Name = Field(description="The sink in the peers that takes this source's events")
+    records_per_read: int = Field(1000, ge=1, le=10_000)
+
+    @field_validator("start")
+    @classmethod
+    def _start(cls, start: str) -> str:
+        if start not in {"latest", "trim_horizon"}:
+            _time(start)
+        return start
+
+    def stream_in(self, region: str) -> str:
+        return self.streams.get(region, self.stream)
+
+    def start_position(self, now_ms: int) -> Position:
+        """`latest` is the time now: a LATEST iterator is no durable place."""
+        match self.start:
+            case "latest":
+                return AtTimestamp(now_ms)
+            case "trim_horizon":
+                return TrimHorizon()
+        return AtTimestamp(int(_time(self.start).timestamp() * 1000))
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither latest, trim_horizon nor a time such as 2026-11-01T00:00:00Z"
+        ) from None
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone, write {text}Z for UTC")
+    return time
+
+
+class SinkConfig(Model):
+    kind: Literal["kinesis"] = "kinesis"
+    stream: StreamName
+    streams: dict[RegionName, StreamName] = {}
+    record_bytes_max: int = Field(1024 * 1024, ge=1024, le=10 * 1024 * 1024)
+
+    def stream_in(self, region: str) -> str:
+        return self.streams.get(region, self.stream)
+
+
+class LinkDefaults(Model):
+    ordering: Literal["key", "none"] = "key"
+    in_flight_max: int = Field(4, ge=1, le=64, description="Requests under way per shard")
+    in_doubt: Literal["verify", "resend"] = "verify"
+    in_doubt_wait_s: float = Field(
+        330,
+        ge=0,
+        le=3600,
+        description="AWS accepts a signature for 300 s; shorter is for tests on one machine",
+    )
+    paused: bool = False
+
+
+class LinkConfig(LinkDefaults):
+    """An override: only the fields that are given count."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    source: Name
+    peer: RegionName
+    at: RegionName | None = Field(
+        None, alias="from", description="Only in this region; everywhere by default"
+    )
+
+
+class LeasesConfig(Model):
+    table: str = Field("replicator-leases", pattern=r"^[a-zA-Z0-9_.-]{3,255}$")
+    duration_s: float = Field(10, ge=1, le=600)
+    renew_s: float = Field(3, ge=0.1, le=200)
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        if self.renew_s * 2 >= self.duration_s:
+            raise ValueError(
+                f"renew_s ({self.renew_s:g}) must be less than half of duration_s ({self.duration_s:g}), "
+                "or one late renewal loses the lease"
+            )
+        return self
+
+
+class TagKeyConfig(Model):
+    current: str
+    keys: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]{1,16}$")], SecretRef]
+
+    @model_validator(mode="after")
+    def _has_current(self) -> Self:
+        if self.current not in self.keys:
+            raise ValueError(f"current key {self.current!r} is none of {', '.join(sorted(self.keys))}")
+        return self
+
+
+class QuarantineConfig(Model):
+    """A directory, or a prefix in a bucket of the same region."""
+
+    directory: str | None = None
+    s3_bucket: str | None = None
+    s3_prefix: str = "quarantine/"
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.directory is None) == (self.s3_bucket is None):
+            raise ValueError("give exactly one of 'directory' and 's3_bucket'")
+        return self
+
+
+class WorkerConfig(Model):
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(8080, ge=0, le=65_535, description="0 takes a free port")
+    drain_s: float = Field(20, ge=1, le=110)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class LimitsConfig(Model):
+    reads_per_s: float = Field(
+        4,
+        gt=0,
+        le=1000,
+        description="GetRecords per shard and second; AWS allows 5 to all consumers together",
+    )
+    idle_read_s: float = Field(0.25, ge=0, le=60, description="Pause after a read that found nothing")
+    window_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024 * 1024, description="Records kept in memory per worker"
+    )
+    request_timeout_s: float = Field(10, gt=0, le=60)
+    backoff_max_s: float = Field(20, gt=0, le=300)
+    read_back_interval_s: float = Field(1.0, ge=0, le=60)
+
+
+class Config(Model):
+    """One file for all regions."""
+
+    version: Literal[1] = 1
+    regions: dict[RegionName, RegionConfig] = Field(min_length=2)
+    topology: TopologyConfig = TopologyConfig()
+    sources: dict[Name, SourceConfig] = Field(min_length=1)
+    sinks: dict[Name, SinkConfig] = Field(min_length=1)
+    links: list[LinkConfig] = []
+    link_defaults: LinkDefaults = LinkDefaults()
+    redis: RedisConfig = RedisConfig()
+    leases: LeasesConfig = LeasesConfig()
+    tag_key: TagKeyConfig | None = None
+    quarantine: QuarantineConfig = QuarantineConfig(directory="quarantine")
+    worker: WorkerConfig = WorkerConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _empty_regions(cls, regions: object) -> object:
+        """``us-east-1:`` without anything behind it is a region with nothing special."""
+        return (
+            {k: {} if v is None else v for k, v in regions.items()} if isinstance(regions, dict) else regions
+        )
+
+    @property
+    def region_names(self) -> list[Region]:
+        return sorted(map(Region, self.regions))
+
+    def redis_in(self, region: str) -> RedisConfig:
+        return self.regions[region].redis or self.redis
+
+    def topologies(self) -> Topologies:
+        """All generations, compiled and proven. Raises TopologyError."""
+        names = self.region_names
+        previous = [generation.compile(names) for generation in self.topology.previous]
+        return Topologies(self.topology.compile(names), previous)
+
+    def link(self, source: str, here: str, peer: str) -> LinkDefaults:
+        """What holds for one link: the defaults, then the overrides that match it, the more special last."""
+        merged = self.link_defaults.model_dump()
+        matching = [
+            link
+            for link in self.links
+            if (link.source, link.peer) == (source, peer) and link.at in (None, here)
+        ]
+        for link in sorted(matching, key=lambda link: link.at is not None):
+            merged |= link.model_dump(include=link.model_fields_set & LinkDefaults.model_fields.keys())
+        return LinkDefaults(**merged)
+
+
+def link_name(source: str, peer: str) -> LinkName:
+    return LinkName(f"{source}:{peer}")

@@ -1,0 +1,40 @@
+"""The effective configuration of one region, as YAML, with secrets masked."""
+
+from urllib.parse import urlsplit
+
+import yaml
+
+from replicator.config import Config, RedisConfig
+from replicator.core.model import Region
+from replicator.errors import ConfigError
+
+MASK = "***"
+
+
+def effective(config: Config, region: str) -> str:
+    """Everything that holds in ``region``: its own redis block, and its links with all overrides applied."""
+    if region not in config.regions:
+        raise ConfigError(f"there is no region {region}, only {', '.join(config.region_names)}")
+    shown = config.model_dump(mode="json", by_alias=True, exclude={"regions", "links", "link_defaults"})
+    shown["redis"] = _masked(config.redis_in(region))
+    peers = sorted(config.topologies().links_from(Region(region)))
+    document = {
+        "region": region,
+        "endpoints": config.regions[region].endpoints.model_dump(),
+        **shown,
+        "links": {
+            f"{source}:{peer}": config.link(source, region, peer).model_dump()
+            for source in config.sources
+            for peer in peers
+        },
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _masked(redis: RedisConfig) -> dict[str, object]:
+    url = urlsplit(redis.url)
+    shown = redis.model_dump(mode="json")
+    if url.password:
+        host = url.netloc.rpartition("@")[2]
+        shown["url"] = url._replace(netloc=f"{url.username or ''}:{MASK}@{host}").geturl()
+    return shown

@@ -1,0 +1,133 @@
+"""YAML with places: plain data, and for every path in it the line and column where it stands.
+
+Interpolates ``${NAME}`` and ``${NAME:default}`` in values (``$${`` stands for a literal ``${``) and reports duplicate keys.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import yaml
+
+Path = tuple[str | int, ...]
+VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
+INTERPOLATED_DEPTH_MAX = 40
+
+
+class Place(NamedTuple):
+    """Counted from 1, as editors do."""
+
+    line: int
+    column: int
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, and what to write instead."""
+
+    place: Place
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place.line}:{self.place.column}: {self.message}"
+
+
+class Document:
+    """What a file holds. ``literal`` paths are those whose text was not touched by interpolation."""
+
+    def __init__(self, text: str, environment: Mapping[str, str]) -> None:
+        self.problems: list[Problem] = []
+        self.data: object = None
+        self.interpolated: set[Path] = set()
+        self._environment = environment
+        self._values: dict[Path, Place] = {}
+        self._keys: dict[Path, Place] = {}
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as exc:
+            mark = exc.problem_mark or exc.context_mark
+            place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+            self.problems.append(Problem(place, f"this is no YAML: {exc.problem or exc.context}"))
+            return
+        except yaml.YAMLError as exc:
+            self.problems.append(Problem(Place(1, 1), f"this is no YAML: {exc}"))
+            return
+        if node is not None:
+            self.data = self._plain(node, ())
+
+    def value_place(self, path: Path) -> Place:
+        """Where the value stands, or the nearest thing around it."""
+        while path and path not in self._values:
+            path = path[:-1]
+        return self._values.get(path, Place(1, 1))
+
+    def key_place(self, path: Path) -> Place:
+        """Where the key itself stands."""
+        return self._keys.get(path) or self.value_place(path)
+
+    def _plain(self, node: yaml.Node, path: Path) -> object:
+        self._values[path] = _place(node)
+        if len(path) > INTERPOLATED_DEPTH_MAX:
+            self.problems.append(Problem(_place(node), "nested too deeply, or an alias that contains itself"))
+            return None
+        match node:
+            case yaml.MappingNode():
+                return self._mapping(node, path)
+            case yaml.SequenceNode():
+                return [self._plain(child, (*path, index)) for index, child in enumerate(node.value)]
+            case yaml.ScalarNode():
+                return self._scalar(node, path)
+        return None
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in found:
+                first = self._keys[(*path, key)]
+                self.problems.append(
+                    Problem(
+                        _place(key_node),
+                        f"key '{key}' is there twice, first on line {first.line}; remove one",
+                    )
+                )
+                continue
+            self._keys[(*path, key)] = _place(key_node)
+            found[key] = self._plain(value_node, (*path, key))
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
+        text = VARIABLE.sub(lambda match: self._variable(match, node, path), node.value)
+        if path in self.interpolated and node.style is None:
+            # ${PORT:8080} without quotes is a number, as it would be if it were written out.
+            return _resolved(yaml.compose(text, Loader=yaml.SafeLoader) if text.strip() else None, text)
+        if text != node.value:
+            return text
+        return _resolved(node, text)
+
+    def _variable(self, match: re.Match[str], node: yaml.ScalarNode, path: Path) -> str:
+        name, default = match[1], match[2]
+        if name is None:
+            return "${"
+        self.interpolated.add(path)
+        value = self._environment.get(name) or default
+        if value is None:
+            message = f"environment variable {name} is not set; set it or write ${{{name}:default}}"
+            self.problems.append(Problem(_place(node), message))
+            return ""
+        return value
+
+
+def _place(node: yaml.Node) -> Place:
+    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _resolved(node: yaml.Node | None, text: str) -> object:
+    """A plain scalar as YAML types it; times stay text."""
+    if not isinstance(node, yaml.ScalarNode):
+        return text
+    if node.tag == "tag:yaml.org,2002:timestamp":
+        return node.value
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError):
+        return text

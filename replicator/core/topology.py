@@ -1,0 +1,185 @@
+"""Topologies: which region sends events of which origin to whom, and the proof that it is right.
+
+How it works: regions and directed edges are compiled into one tree per origin. Edges that any origin may use give the
+tree of shortest paths from the origin (ties go to the region that comes first by name); for an origin that is named on
+edges exactly those edges are its routes.
+
+Why nothing loops: a compiled tree is not trusted but walked, by `prove`, from every origin: each region must be reached
+exactly once, which excludes a cycle and a second path. What can't be proven is refused with the cycle, the two paths
+or the region that is never reached.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from replicator.core.model import Region
+from replicator.errors import ConfigError
+
+REGIONS_MAX = 12
+"""Tags carry the visited path; 12 regions keep it short, and no tree is deeper than what a tag may hold."""
+
+
+class TopologyError(ConfigError):
+    """The topology can't be proven; the message names the cycle, the two paths or what is not reached."""
+
+
+class Edge(Struct, frozen=True):
+    """A directed connection. ``origins``: whose events it carries; None: any, by shortest path."""
+
+    source: Region
+    target: Region
+    origins: frozenset[Region] | None = None
+
+
+Tree = Mapping[Region, frozenset[Region]]
+"""For one origin: the children of every region."""
+
+
+class Generation(Struct, frozen=True):
+    """One topology, compiled and proven: trees and paths by origin."""
+
+    number: int
+    regions: tuple[Region, ...]
+    trees: dict[Region, dict[Region, frozenset[Region]]]
+    paths: dict[Region, dict[Region, tuple[Region, ...]]]
+
+
+def mesh(regions: Sequence[Region]) -> list[Edge]:
+    """Every region sends straight to every other."""
+    return [Edge(a, b) for a in regions for b in regions if a != b]
+
+
+def hub(regions: Sequence[Region], centre: Region) -> list[Edge]:
+    """``centre`` relays between all others."""
+    return [edge for r in regions if r != centre for edge in (Edge(r, centre), Edge(centre, r))]
+
+
+def chain(order: Sequence[Region]) -> list[Edge]:
+    """Each region sends to its neighbours in ``order``, which relay."""
+    pairs = list(zip(order, order[1:], strict=False))
+    return [Edge(a, b) for a, b in pairs] + [Edge(b, a) for a, b in pairs]
+
+
+def compile_generation(number: int, regions: Sequence[Region], edges: Iterable[Edge]) -> Generation:
+    """Trees for every origin, each proven. Raises TopologyError."""
+    known = tuple(sorted(regions))
+    links = list(edges)
+    _check_edges(known, links)
+    trees = {origin: _tree(origin, known, links) for origin in known}
+    paths = {origin: prove(origin, known, tree) for origin, tree in trees.items()}
+    return Generation(number, known, trees, paths)
+
+
+def _check_edges(regions: Sequence[Region], edges: Sequence[Edge]) -> None:
+    if len(regions) > REGIONS_MAX:
+        raise TopologyError(f"{len(regions)} regions; {REGIONS_MAX} is the most")
+    seen: set[tuple[Region, Region]] = set()
+    for edge in edges:
+        for region in (edge.source, edge.target, *(edge.origins or ())):
+            if region not in regions:
+                raise TopologyError(
+                    f"the link {edge.source} -> {edge.target} names {region}, which is no region here"
+                )
+        if edge.source == edge.target:
+            raise TopologyError(f"the link {edge.source} -> {edge.target} leads back to itself")
+        if (edge.source, edge.target) in seen:
+            raise TopologyError(f"the link {edge.source} -> {edge.target} is there twice")
+        seen.add((edge.source, edge.target))
+
+
+def _tree(
+    origin: Region, regions: Sequence[Region], edges: Sequence[Edge]
+) -> dict[Region, frozenset[Region]]:
+    named = [edge for edge in edges if edge.origins is not None and origin in edge.origins]
+    if named:
+        return _children(regions, named)
+    return _children(regions, _shortest(origin, [edge for edge in edges if edge.origins is None]))
+
+
+def _children(regions: Sequence[Region], edges: Sequence[Edge]) -> dict[Region, frozenset[Region]]:
+    return {region: frozenset(edge.target for edge in edges if edge.source == region) for region in regions}
+
+
+def _shortest(origin: Region, edges: Sequence[Edge]) -> list[Edge]:
+    """The edges of a breadth-first tree; neighbours in order of name, so that all regions compile the same tree."""
+    reached = {origin}
+    waiting = deque([origin])
+    used: list[Edge] = []
+    while waiting:
+        region = waiting.popleft()
+        for edge in sorted((e for e in edges if e.source == region), key=lambda e: e.target):
+            if edge.target not in reached:
+                reached.add(edge.target)
+                used.append(edge)
+                waiting.append(edge.target)
+    return used
+
+
+def prove(origin: Region, regions: Sequence[Region], tree: Tree) -> dict[Region, tuple[Region, ...]]:
+    """Walk the tree from its origin; the path to every region. Raises TopologyError unless each is reached once."""
+    paths: dict[Region, tuple[Region, ...]] = {origin: (origin,)}
+    waiting = deque([origin])
+    while waiting:
+        region = waiting.popleft()
+        for child in sorted(tree.get(region, frozenset())):
+            path = (*paths[region], child)
+            if child in paths[region]:
+                cycle = path[path.index(child) :]
+                raise TopologyError(f"cycle {_arrow(cycle)} for events from {origin}")
+            if child in paths:
+                raise TopologyError(
+                    f"{child} is reached twice by events from {origin}: {_arrow(paths[child])} and {_arrow(path)}"
+                )
+            paths[child] = path
+            waiting.append(child)
+    missed = [region for region in regions if region not in paths]
+    if missed:
+        raise TopologyError(f"events from {origin} never reach {', '.join(missed)}")
+    stray = [region for region in tree if region not in paths and tree[region]]
+    if stray:
+        raise TopologyError(f"events from {origin} never reach {', '.join(stray)}, which would relay them")
+    return paths
+
+
+def _arrow(path: Iterable[Region]) -> str:
+    return " -> ".join(path)
+
+
+class Topologies:
+    """All generations that may still be under way; implements `routing.Routes`."""
+
+    def __init__(self, current: Generation, previous: Iterable[Generation] = ()) -> None:
+        self.current = current.number
+        self._generations = {current.number: current}
+        for generation in previous:
+            if generation.number in self._generations:
+                raise TopologyError(f"generation {generation.number} is there twice")
+            self._generations[generation.number] = generation
+
+    def generation(self, number: int) -> Generation:
+        return self._generations[number]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(sorted(self._generations))
+
+    def children(self, generation: int, origin: Region, at: Region) -> frozenset[Region] | None:
+        """Where ``at`` sends events of ``origin``; None for an unknown generation."""
+        known = self._generations.get(generation)
+        return None if known is None else known.trees.get(origin, {}).get(at, frozenset())
+
+    def hops_max(self, generation: int) -> int:
+        """The number of links on the longest route."""
+        paths = self._generations[generation].paths
+        return max(len(path) for routes in paths.values() for path in routes.values()) - 1
+
+    def links_from(self, region: Region) -> frozenset[Region]:
+        """The peers ``region`` sends to under any generation."""
+        return frozenset(
+            child
+            for generation in self._generations.values()
+            for tree in generation.trees.values()
+            for child in tree.get(region, frozenset())
+        )

@@ -1,0 +1,103 @@
+"""The configuration file of the embedded environment: one for all regions, endpoints by variables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
+LEASE_TABLE = "replicator-leases"
+SOURCE = "orders"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What an environment consists of. In a ``hub`` topology the first region is the hub.
+
+    ``rate_factor`` multiplies AWS's rates per shard, which one machine's load would meet all the time.
+    ``in_doubt`` and the times in seconds go into the configuration.
+    """
+
+    regions: Sequence[str] = REGIONS
+    workers: int = 2
+    shards: int = 2
+    topology: Literal["mesh", "hub", "chain"] = "mesh"
+    stream: str = "orders-hub"
+    rate_factor: float = 20.0
+    lease_s: float = 3.0
+    renew_s: float = 0.5
+    in_doubt: Literal["verify", "resend"] = "verify"
+    in_doubt_wait_s: float = 2.0
+
+
+def render_config(layout: Layout) -> str:
+    """The YAML text; `config_variables` gives what its variables stand for."""
+    return TEMPLATE.format(
+        regions="".join(
+            REGION.format(region=region, variable=_variable(region)) for region in layout.regions
+        ),
+        topology=_topology(layout),
+        source=SOURCE,
+        table=LEASE_TABLE,
+        layout=layout,
+    )
+
+
+def config_variables(kinesis: Mapping[str, str], *, aws: str, redis: str) -> dict[str, str]:
+    """A worker's variables: every region's Kinesis, and DynamoDB and Valkey of its own region, as URLs."""
+    return {
+        **{_variable(region): url for region, url in kinesis.items()},
+        "AWS_OF_THIS_REGION": aws,
+        "REDIS_OF_THIS_REGION": redis,
+    }
+
+
+def _variable(region: str) -> str:
+    return f"KINESIS_{region.upper().replace('-', '_')}"
+
+
+def _topology(layout: Layout) -> str:
+    match layout.topology:
+        case "hub":
+            return f"{{kind: hub, hub: {layout.regions[0]}}}"
+        case "chain":
+            return f"{{kind: chain, order: [{', '.join(layout.regions)}]}}"
+        case "mesh":
+            return "{kind: mesh}"
+
+
+REGION = """\
+  {region}:
+    endpoints: {{kinesis: "${{{variable}}}", dynamodb: "${{AWS_OF_THIS_REGION}}"}}
+"""
+
+TEMPLATE = """\
+# Made by the embedded environment; every worker gets the same file and other variables.
+regions:
+{regions}
+topology: {topology}
+
+sources:
+  {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub}}
+
+sinks:
+  hub: {{kind: kinesis, stream: {layout.stream}}}
+
+link_defaults:
+  in_doubt: {layout.in_doubt}
+  # AWS accepts a signed request for 5 minutes, and so long a lost worker's request may still arrive. Here the
+  # environment has proof: it ended the worker's process itself, and the request is on this machine's loopback,
+  # through a proxy that resets its connections when a region is cut off. So a short wait is enough.
+  in_doubt_wait_s: {layout.in_doubt_wait_s:g}
+
+redis: {{url: "${{REDIS_OF_THIS_REGION}}", timeout_s: 1}}
+
+# Short, so that takeovers can be watched.
+leases: {{table: {table}, duration_s: {layout.lease_s:g}, renew_s: {layout.renew_s:g}}}
+
+worker: {{http_port: 0, drain_s: 10}}
+
+quarantine: {{directory: quarantine}}
+
+# The endpoints of the environment allow {layout.rate_factor:g} times AWS's rates.
+limits: {{reads_per_s: 10, idle_read_s: 0.1, backoff_max_s: 2, request_timeout_s: 5, read_back_interval_s: 0.1}}
+"""

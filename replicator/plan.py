@@ -1,0 +1,113 @@
+"""What `replicator plan` shows: the route matrix, the links, and the proof that came with compiling them."""
+
+from rich.console import Console
+from rich.table import Table
+
+from replicator.config import Config
+from replicator.core.model import Region
+from replicator.core.topology import Generation
+
+
+def plan_document(config: Config) -> dict[str, object]:
+    """The plan as plain data. Raises ConfigError (TopologyError) when it can't be proven."""
+    topologies = config.topologies()
+    return {
+        "current": topologies.current,
+        "generations": {number: _routes(topologies.generation(number)) for number in topologies.numbers},
+        "links": [_link(config, source, here, peer) for source, here, peer in _links(config)],
+        "proof": [_proof(topologies.generation(number)) for number in topologies.numbers],
+    }
+
+
+def print_plan(config: Config, console: Console) -> None:
+    """The same for people. Raises ConfigError (TopologyError)."""
+    topologies = config.topologies()
+    for number in topologies.numbers:
+        generation = topologies.generation(number)
+        label = "current" if number == topologies.current else "draining"
+        console.print(_matrix(generation, f"Routes, generation {number} ({label})"))
+    console.print(_link_table(config))
+    console.print("A lane (the events of one key of one shard) moves one record per round trip, in order.")
+    for number in topologies.numbers:
+        console.print(_proof(topologies.generation(number)))
+
+
+def _routes(generation: Generation) -> dict[str, dict[str, list[str]]]:
+    return {
+        origin: {region: list(path) for region, path in paths.items() if region != origin}
+        for origin, paths in generation.paths.items()
+    }
+
+
+def _matrix(generation: Generation, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("events from")
+    for region in generation.regions:
+        table.add_column(f"reach {region}", overflow="fold")
+    for origin in generation.regions:
+        table.add_row(origin, *[_cell(generation, origin, region) for region in generation.regions])
+    return table
+
+
+def _cell(generation: Generation, origin: Region, region: Region) -> str:
+    path = generation.paths[origin].get(region, ())
+    if region == origin:
+        return "-"
+    return "directly" if len(path) == 2 else "via " + ", ".join(path[1:-1])
+
+
+def _links(config: Config) -> list[tuple[str, Region, Region]]:
+    topologies = config.topologies()
+    return [
+        (source, here, peer)
+        for here in config.region_names
+        for source in config.sources
+        for peer in sorted(topologies.links_from(here))
+    ]
+
+
+def _link(config: Config, source: str, here: Region, peer: Region) -> dict[str, object]:
+    settings = config.link(source, here, peer)
+    sink = config.sinks[config.sources[source].sink]
+    return {
+        "from": here,
+        "to": peer,
+        "source": source,
+        "reads": config.sources[source].stream_in(here),
+        "writes": sink.stream_in(peer),
+        **settings.model_dump(),
+    }
+
+
+def _link_table(config: Config) -> Table:
+    table = Table(title="Links", title_justify="left")
+    for name in ("from", "to", "source", "reads", "writes", "ordering", "requests in flight", "in doubt"):
+        table.add_column(name, overflow="fold")
+    for source, here, peer in _links(config):
+        link = _link(config, source, here, peer)
+        doubt = (
+            f"{link['in_doubt']} after {link['in_doubt_wait_s']:g} s"
+            if link["in_doubt"] == "verify"
+            else "resend"
+        )
+        state = f"{link['ordering']}{', paused' if link['paused'] else ''}"
+        table.add_row(
+            here,
+            peer,
+            source,
+            str(link["reads"]),
+            str(link["writes"]),
+            state,
+            f"{link['in_flight_max']} a shard",
+            doubt,
+        )
+    return table
+
+
+def _proof(generation: Generation) -> str:
+    count = len(generation.regions)
+    hops = max(len(path) for paths in generation.paths.values() for path in paths.values()) - 1
+    return (
+        f"Proven for generation {generation.number}: from each of {count} origins every other region is reached exactly "
+        f"once, over at most {hops} link{'s' if hops > 1 else ''}; no cycle."
+    )
