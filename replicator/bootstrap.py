@@ -67,7 +67,7 @@ async def run_worker(config: Config, region: Region) -> None:
         port = await stack.enter_async_context(
             status_server(service, telemetry, host=config.worker.http_host, port=config.worker.http_port)
         )
-        logger.info("worker.started", http_port=port, generation=config.topology.generation)
+        logger.info("status.listening", port=port, generation=config.topology.generation)
         await _until_signalled(service)
     logger.info("worker.stopped")
 

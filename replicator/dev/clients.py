@@ -1,4 +1,4 @@
-"""boto3 for producers and checkers: nothing of the worker's own way to AWS, and nothing of the user's account."""
+"""boto3 for producers and checkers: nothing of the worker's own way to AWS, nothing of the user's account."""
 
 from typing import Any
 

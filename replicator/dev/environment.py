@@ -57,6 +57,7 @@ class Environment:
         """Logs and the configuration file are written to ``workdir``, which must exist."""
         self.layout = layout
         self.config_file = workdir / "replicator.yaml"
+        self.quarantine = workdir / "quarantine"
         self.regions: dict[str, RegionParts] = {}
         self._proxies: dict[tuple[str, str], Proxy] = {}
         self._stack = AsyncExitStack()
@@ -109,9 +110,18 @@ class Environment:
         async with dynamodb as client:
             await ensure_table(client, LEASE_TABLE)
 
+    def quarantined(self) -> int:
+        """Files in the quarantine of all regions."""
+        return sum(path.is_file() for path in self.quarantine.rglob("*"))
+
     def _workers_of(self, parts: RegionParts) -> list[Worker]:
         kinesis = {target: self._proxies[parts.region, target].url for target in self.regions}
-        variables = config_variables(kinesis, aws=parts.lease_proxy.url, redis=parts.valkey.url)
+        variables = config_variables(
+            kinesis,
+            aws=parts.lease_proxy.url,
+            redis=parts.valkey.url,
+            quarantine=self.quarantine / parts.region,
+        )
         return [
             Worker(parts.region, index, self.config_file, variables) for index in range(self.layout.workers)
         ]

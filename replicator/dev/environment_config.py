@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
@@ -42,12 +43,13 @@ def render_config(layout: Layout) -> str:
     )
 
 
-def config_variables(kinesis: Mapping[str, str], *, aws: str, redis: str) -> dict[str, str]:
+def config_variables(kinesis: Mapping[str, str], *, aws: str, redis: str, quarantine: Path) -> dict[str, str]:
     """A worker's variables: every region's Kinesis, and DynamoDB and Valkey of its own region, as URLs."""
     return {
         **{_variable(region): url for region, url in kinesis.items()},
         "AWS_OF_THIS_REGION": aws,
         "REDIS_OF_THIS_REGION": redis,
+        "QUARANTINE": str(quarantine),
     }
 
 
@@ -85,8 +87,9 @@ sinks:
 link_defaults:
   in_doubt: {layout.in_doubt}
   # AWS accepts a signed request for 5 minutes, and so long a lost worker's request may still arrive. Here the
-  # environment has proof: it ended the worker's process itself, and the request is on this machine's loopback,
-  # through a proxy that resets its connections when a region is cut off. So a short wait is enough.
+  # environment has proof: it ended the worker's process itself, and what the process had sent is on this
+  # machine's loopback, behind a proxy that resets its connections when a region is cut off. So a short wait
+  # is enough.
   in_doubt_wait_s: {layout.in_doubt_wait_s:g}
 
 redis: {{url: "${{REDIS_OF_THIS_REGION}}", timeout_s: 1}}
@@ -96,8 +99,9 @@ leases: {{table: {table}, duration_s: {layout.lease_s:g}, renew_s: {layout.renew
 
 worker: {{http_port: 0, drain_s: 10}}
 
-quarantine: {{directory: quarantine}}
+quarantine: {{directory: "${{QUARANTINE}}"}}
 
 # The endpoints of the environment allow {layout.rate_factor:g} times AWS's rates.
-limits: {{reads_per_s: 10, idle_read_s: 0.1, backoff_max_s: 2, request_timeout_s: 5, read_back_interval_s: 0.1}}
+limits:
+  {{reads_per_s: 10, idle_read_s: 0.1, backoff_max_s: 2, request_timeout_s: 5, read_back_interval_s: 0.1}}
 """

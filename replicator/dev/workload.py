@@ -76,7 +76,7 @@ class StreamClient:
     """PutRecords on one stream, without any retry of its own. Blocks."""
 
     def __init__(self, url: str, region: str, stream: str) -> None:
-        # One attempt: what a retry inside the client does to a request nobody knows of would be out of our hands.
+        # One attempt: a retry inside the client would repeat requests whose outcome is not known.
         self._client = kinesis_client(
             url,
             region,
