@@ -216,7 +216,7 @@ def _time(text: str) -> datetime:
             f"{text!r} is neither latest, trim_horizon nor a time such as 2026-11-01T00:00:00Z"
         ) from None
     if time.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone, write {text}Z for UTC")
+        raise ValueError(f"{text!r} has no time zone, write {time.isoformat()}Z for UTC")
     return time
 
 

@@ -1,17 +1,19 @@
 """Reading a configuration: all problems at once, each with its place and what to write instead."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Any, get_args
-from urllib.parse import urlsplit
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from replicator.config import Config, check_region_name
+from replicator.config_secrets import is_secret, literal_secrets
 from replicator.config_yaml import Document, Path, Problem
-from replicator.core.topology import TopologyError
+from replicator.core.model import Region
+from replicator.core.topology import Topologies, TopologyError
 from replicator.errors import ConfigError
 
 FROM_ENVIRONMENT = "env:"
@@ -31,7 +33,7 @@ def check(name: str, environment: Mapping[str, str]) -> tuple[Config | None, lis
     problems = list(document.problems)
     config: Config | None = None
     if document.data is not None or not problems:
-        problems += _literal_secrets(document)
+        problems += literal_secrets(document)
         problems += _region_names(document)
         try:
             config = Config.model_validate(document.data if document.data is not None else {})
@@ -62,14 +64,20 @@ def _of_model(document: Document, error: ErrorDetails) -> Iterator[Problem]:
     path = tuple(part for part in error["loc"] if part != "[key]")
     kind = error["type"]
     name = path[-1] if path else "the file"
+    if path in document.missing or (kind == "model_type" and is_secret(path)):
+        return  # the missing variable and the secret written out are reported already, and say more
     if kind == "extra_forbidden":
         yield Problem(document.key_place(path), _unknown_key(path))
     elif kind == "missing":
         yield Problem(document.value_place(path[:-1]), f"key '{name}' is missing in {_where(path[:-1])}")
     elif kind == "value_error":
         yield Problem(document.value_place(path), f"{_where(path)}: {error['ctx']['error']}")
+    elif kind == "model_type":
+        known = ", ".join(sorted(_fields_at(path)))
+        yield Problem(document.value_place(path), f"{_where(path)}: expected a mapping with keys of: {known}")
     else:
-        given = f", not {error['input']!r}" if isinstance(error["input"], str | int | float | bool) else ""
+        is_shown = isinstance(error["input"], str | int | float | bool) and not is_secret(path)
+        given = f", not {error['input']!r}" if is_shown else ""
         yield Problem(document.value_place(path), f"{_where(path)}: {error['msg']}{given}")
 
 
@@ -85,33 +93,32 @@ def _unknown_key(path: Path) -> str:
 
 
 def _fields_at(path: Path) -> list[str]:
-    """The keys that the model at ``path`` knows."""
-    model: Any = Config  # walks over annotations, whose types are as various as the fields
+    """The keys that the model at ``path`` knows; none where it is no model."""
+    annotation: Any = Config  # walks over annotations, whose types are as various as the fields
     for part in path:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-            model = fields.get(str(part))
+        fields = _fields(annotation)
+        if fields:
+            annotation = fields.get(str(part))
         else:
-            model = get_args(model)[-1]
-        model = (
-            next((arg for arg in get_args(model) if _is_model(arg)), model)
-            if not _is_mapping(model)
-            else model
-        )
-    if not _is_model(model):
-        return []
-    return [field.alias or name for name, field in model.model_fields.items()]
+            annotation = (get_args(_without_none(annotation)) or (None,))[-1]
+    return list(_fields(annotation))
 
 
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _fields(annotation: Any) -> dict[str, Any]:  # as above
+    model = _without_none(annotation)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return {}
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
-def _is_mapping(annotation: object) -> bool:
-    return getattr(annotation, "__origin__", None) in (dict, list)
+def _without_none(annotation: Any) -> Any:  # as above
+    """``X`` of ``X | None``."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    return next(arg for arg in get_args(annotation) if arg is not NoneType)
 
 
-# --- regions and secrets -------------------------------------------------------------------------------------------
+# --- regions -------------------------------------------------------------------------------------------
 
 
 def _region_names(document: Document) -> Iterator[Problem]:
@@ -141,43 +148,16 @@ def _named_regions(data: object, path: Path) -> Iterator[tuple[Path, str, bool]]
             yield from _named_regions(value, (*path, index))
 
 
-def _literal_secrets(document: Document) -> Iterator[Problem]:
-    for path in _redis_blocks(document.data):
-        block = _at(document.data, path)
-        url = block.get("url") if isinstance(block, dict) else None
-        here = (*path, "url")
-        if isinstance(url, str) and urlsplit(url).password and here not in document.interpolated:
-            yield Problem(
-                document.value_place(here),
-                "a password must not stand in this file; write 'password: {env: NAME}' or 'url: ${REDIS_URL}'",
-            )
-        if isinstance(block, dict) and isinstance(block.get("password"), str):
-            yield Problem(
-                document.value_place((*path, "password")),
-                "a password must not stand in this file; write 'password: {env: NAME}' or 'password: {file: PATH}'",
-            )
-
-
-def _redis_blocks(data: object) -> Iterator[Path]:
-    if isinstance(data, dict):
-        yield ("redis",)
-        regions = data.get("regions")
-        for name in regions if isinstance(regions, dict) else ():
-            yield ("regions", name, "redis")
-
-
-def _at(data: object, path: Path) -> object:
-    for part in path:
-        data = data.get(part) if isinstance(data, dict) else None
-    return data
-
-
 # --- across fields -------------------------------------------------------------------------------------------------
 
 
 def _across(document: Document, config: Config) -> Iterator[Problem]:
     yield from _unknown_names(document, config)
     yield from _duplicate_links(document, config)
+    strangers = list(_unknown_regions(document, config))
+    yield from strangers
+    if strangers:
+        return  # a topology over regions that don't exist proves nothing
     try:
         topologies = config.topologies()
     except TopologyError as exc:
@@ -185,6 +165,7 @@ def _across(document: Document, config: Config) -> Iterator[Problem]:
         return
     if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
         yield from _relays(document, config)
+    yield from _idle_overrides(document, config, topologies)
 
 
 def _topology_place(config: Config, message: str) -> Path:
@@ -221,12 +202,16 @@ def _unknown_names(document: Document, config: Config) -> Iterator[Problem]:
                 yield Problem(
                     document.value_place(("links", index, field)), _unknown(value, kind, list(known))
                 )
-    hub = config.topology.hub
-    if config.topology.kind == "hub" and hub not in regions:
-        yield Problem(document.value_place(("topology", "hub")), _unknown(str(hub), "region", list(regions)))
 
 
-def _unknown(name: str, kind: str, known: list[str]) -> str:
+def _unknown_regions(document: Document, config: Config) -> Iterator[Problem]:
+    """Regions that a topology names, this generation or an older one, and nobody runs."""
+    for path, name, is_key in _named_regions(document.data, ()):
+        if path[0] == "topology" and not is_key and name not in config.regions:
+            yield Problem(document.value_place(path), _unknown(name, "region", config.region_names))
+
+
+def _unknown(name: str, kind: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"there is no {kind} '{name}'" + (
         f", did you mean '{close[0]}'?" if close else f"; there is: {', '.join(known)}"
@@ -244,6 +229,21 @@ def _duplicate_links(document: Document, config: Config) -> Iterator[Problem]:
                 f"link {link.source} -> {link.peer} has settings already on line {first}; merge the two",
             )
         seen.setdefault(key, index)
+
+
+def _idle_overrides(document: Document, config: Config, topologies: Topologies) -> Iterator[Problem]:
+    """Settings for a link that no region has would be obeyed by nobody."""
+    for index, link in enumerate(config.links):
+        places = [Region(link.at)] if link.at else config.region_names
+        if {link.peer, *places} <= config.regions.keys() and not any(
+            link.peer in topologies.links_from(here) for here in places
+        ):
+            senders = [here for here in config.region_names if link.peer in topologies.links_from(here)]
+            yield Problem(
+                document.value_place(("links", index)),
+                f"no link goes from {' or '.join(places)} to {link.peer} in this topology; "
+                f"those that do come from: {', '.join(senders)}",
+            )
 
 
 def _relays(document: Document, config: Config) -> Iterator[Problem]:

@@ -32,12 +32,13 @@ class Problem(NamedTuple):
 
 
 class Document:
-    """What a file holds. ``literal`` paths are those whose text was not touched by interpolation."""
+    """What a file holds. ``raw``: scalars as written, before interpolation; ``missing``: values whose variable is not set."""
 
     def __init__(self, text: str, environment: Mapping[str, str]) -> None:
         self.problems: list[Problem] = []
         self.data: object = None
-        self.interpolated: set[Path] = set()
+        self.raw: dict[Path, str] = {}
+        self.missing: set[Path] = set()
         self._environment = environment
         self._values: dict[Path, Place] = {}
         self._keys: dict[Path, Place] = {}
@@ -81,6 +82,11 @@ class Document:
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, object]:
         found: dict[str, object] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(
+                    Problem(_place(key_node), "a key must be a plain word, not a list or mapping")
+                )
+                continue
             key = str(key_node.value)
             if key in found:
                 first = self._keys[(*path, key)]
@@ -96,23 +102,21 @@ class Document:
         return found
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
+        self.raw[path] = node.value
         text = VARIABLE.sub(lambda match: self._variable(match, node, path), node.value)
-        if path in self.interpolated and node.style is None:
-            # ${PORT:8080} without quotes is a number, as it would be if it were written out.
-            return _resolved(yaml.compose(text, Loader=yaml.SafeLoader) if text.strip() else None, text)
-        if text != node.value:
-            return text
-        return _resolved(node, text)
+        if text == node.value:
+            return _resolved(node)
+        return _resolved(_plain_scalar(text)) if node.style is None else text
 
     def _variable(self, match: re.Match[str], node: yaml.ScalarNode, path: Path) -> str:
         name, default = match[1], match[2]
         if name is None:
             return "${"
-        self.interpolated.add(path)
         value = self._environment.get(name) or default
         if value is None:
             message = f"environment variable {name} is not set; set it or write ${{{name}:default}}"
             self.problems.append(Problem(_place(node), message))
+            self.missing.add(path)
             return ""
         return value
 
@@ -121,13 +125,23 @@ def _place(node: yaml.Node) -> Place:
     return Place(node.start_mark.line + 1, node.start_mark.column + 1)
 
 
-def _resolved(node: yaml.Node | None, text: str) -> object:
+def without_variables(raw: str) -> str:
+    """The text that stands in the file itself: variables are empty, but for their defaults."""
+    return VARIABLE.sub(lambda match: match[2] or "", raw)
+
+
+def _plain_scalar(text: str) -> yaml.ScalarNode:
+    """What ``${PORT:8080}`` stands for is typed like a value written out, but its ``[``, ``#`` or ``&`` mean nothing."""
+    resolve = yaml.SafeLoader("").resolve
+    tag = resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]  # the stubs leave it untyped
+    return yaml.ScalarNode(tag, text)
+
+
+def _resolved(node: yaml.ScalarNode) -> object:
     """A plain scalar as YAML types it; times stay text."""
-    if not isinstance(node, yaml.ScalarNode):
-        return text
     if node.tag == "tag:yaml.org,2002:timestamp":
         return node.value
     try:
         return yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError):
-        return text
+        return node.value

@@ -7,6 +7,7 @@ answer of the service says what happened; anything else after the request may ha
 import asyncio
 import time
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,6 +20,8 @@ from replicator.errors import InDoubt, Misconfigured, Refused, TransientError
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 CONNECT_S = 3.0
+LARGE_BODY_BYTES = 1024 * 1024
+"""From here on aiohttp wants a file to send in pieces, so that one write does not hold the event loop."""
 KEEPALIVE_S = 15.0
 """Idle connections are closed after this, before most load balancers close them under a request."""
 
@@ -115,7 +118,8 @@ class JsonApi:
         headers = self._signer.headers(f"{self._prefix}.{operation}", sha256, sent_s, credentials)
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
         try:
-            async with self._http.post(self._url, data=body, headers=headers, timeout=timeout) as response:
+            data = body if len(body) < LARGE_BODY_BYTES else BytesIO(body)
+            async with self._http.post(self._url, data=data, headers=headers, timeout=timeout) as response:
                 content = await response.read()
                 status, date = response.status, response.headers.get("Date")
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:

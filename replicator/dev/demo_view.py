@@ -24,7 +24,9 @@ class View:
         self._start_s = time.monotonic()
 
     def say(self, text: str) -> None:
-        self.console.print(f"[dim]{time.monotonic() - self._start_s:5.1f} s[/dim]  {text}", highlight=False)
+        self.console.print(
+            f"[dim]{time.monotonic() - self._start_s:5.1f} s[/dim]  {text}", highlight=False, soft_wrap=True
+        )
 
     @asynccontextmanager
     async def showing(self, rows: Callable[[], Sequence[Row]]) -> AsyncIterator[None]:

@@ -75,7 +75,7 @@ class Channel:
         self._admission = admission
         self._make_durable = make_durable
         self._watermark: Watermark[Span] = Watermark(durable.position)
-        self._publisher = Publisher(link, recovery, self._stored, self._poisoned)
+        self._publisher = Publisher(link, recovery, self._close, self._poisoned)
         self._finished: asyncio.Queue[Span] = asyncio.Queue()
         self._progress = asyncio.Event()
         self._floor_ms = durable.attempt_floor_ms
@@ -279,10 +279,6 @@ class Channel:
             self._close(item)
 
     # --- finish ----------------------------------------------------------------------------------------------------
-
-    def _stored(self, item: Item) -> None:
-        self.link.count("events_forwarded_total")
-        self._close(item)
 
     async def _poisoned(self, item: Item, poison: PoisonEvent) -> None:
         await self._admission.quarantine(item.prepared, poison, item.attempts)

@@ -132,18 +132,21 @@ class Publisher:
 
     def _sort_out(self, taken: Taken, results: Sequence[str | None]) -> None:
         failed: dict[str, Taken] = {}
+        stored: Taken = []
         for place, code in zip(taken, results, strict=True):
             if code is None:
-                self._stored(place)
+                stored.append(place)
             else:
                 failed.setdefault(code, []).append(place)
+        self._stored(stored)
         for code, places in failed.items():
             self._retry(places, code, rests=True)
 
-    def _stored(self, place: tuple[object, Item]) -> None:
-        key, item = place
-        self._lanes.done(key)
-        self._on_stored(item)
+    def _stored(self, places: Taken) -> None:
+        self._link.count("events_forwarded_total", len(places))
+        for key, item in places:
+            self._lanes.done(key)
+            self._on_stored(item)
 
     def _retry(self, taken: Taken, code: str, *, rests: bool) -> None:
         """Back to the heads of their lanes. Entries that failed singly rest; a failed request holds the whole link."""
@@ -178,8 +181,6 @@ class Publisher:
             )
         finally:
             self.in_doubt -= len(taken)
+        self._stored([place for place in taken if place[1].prepared.origin in found])
         missing = [place for place in taken if place[1].prepared.origin not in found]
-        for place in taken:
-            if place[1].prepared.origin in found:
-                self._stored(place)
         self._retry(missing, "in_doubt_not_stored", rests=False)
