@@ -20,6 +20,8 @@ from replicator.core.model import Region
 from replicator.errors import ConfigError
 from replicator.plan import plan_document, print_plan
 
+PLAN_COLUMNS = 160
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
@@ -124,7 +126,8 @@ def _plan(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(plan_document(config), indent=2))
     else:
-        print_plan(config, Console())
+        # Without a terminal rich takes 80 columns, which cuts region names apart.
+        print_plan(config, Console(width=None if sys.stdout.isatty() else PLAN_COLUMNS))
     return 0
 
 

@@ -130,7 +130,7 @@ class EdgeConfig(Model):
 
 
 class GenerationConfig(Model):
-    """One topology. A changed one gets a new generation; the old one moves under ``previous`` until drained."""
+    """One topology. A changed one gets a new generation; the old one is ``previous`` until drained."""
 
     generation: int = Field(1, ge=1)
     kind: Literal["mesh", "hub", "chain", "links"] = "mesh"

@@ -29,7 +29,7 @@ def is_secret(path: Path) -> bool:
 
 
 def has_password(url: str) -> bool:
-    """In the address or, as redis-py also takes it, in the query. What can't be parsed is reported elsewhere."""
+    """In the address or, as redis-py also takes it, in the query. A broken URL is reported elsewhere."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,6 +1,6 @@
 """The effective configuration of one region, as YAML, with secrets masked."""
 
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import yaml
 
@@ -36,5 +36,9 @@ def _masked(redis: RedisConfig) -> dict[str, object]:
     shown = redis.model_dump(mode="json")
     if url.password:
         host = url.netloc.rpartition("@")[2]
-        shown["url"] = url._replace(netloc=f"{url.username or ''}:{MASK}@{host}").geturl()
-    return shown
+        url = url._replace(netloc=f"{url.username or ''}:{MASK}@{host}")
+    options = parse_qsl(url.query)
+    if any(name == "password" for name, _ in options):  # redis-py takes it there as well
+        masked = [(name, MASK if name == "password" else value) for name, value in options]
+        url = url._replace(query=urlencode(masked, safe="*"))
+    return {**shown, "url": url.geturl()}

@@ -1,6 +1,7 @@
 """YAML with places: plain data, and for every path in it the line and column where it stands.
 
-Interpolates ``${NAME}`` and ``${NAME:default}`` in values (``$${`` stands for a literal ``${``) and reports duplicate keys.
+Interpolates ``${NAME}`` and ``${NAME:default}`` in values (``$${`` stands for a literal ``${``) and reports
+duplicate keys.
 """
 
 import re
@@ -32,7 +33,10 @@ class Problem(NamedTuple):
 
 
 class Document:
-    """What a file holds. ``raw``: scalars as written, before interpolation; ``missing``: values whose variable is not set."""
+    """What a file holds.
+
+    ``raw``: scalars as written, before interpolation; ``missing``: values whose variable is not set.
+    """
 
     def __init__(self, text: str, environment: Mapping[str, str]) -> None:
         self.problems: list[Problem] = []
@@ -121,6 +125,10 @@ class Document:
         return value
 
 
+def dotted(path: Path) -> str:
+    return ".".join(map(str, path)) or "the file"
+
+
 def _place(node: yaml.Node) -> Place:
     return Place(node.start_mark.line + 1, node.start_mark.column + 1)
 
@@ -131,7 +139,7 @@ def without_variables(raw: str) -> str:
 
 
 def _plain_scalar(text: str) -> yaml.ScalarNode:
-    """What ``${PORT:8080}`` stands for is typed like a value written out, but its ``[``, ``#`` or ``&`` mean nothing."""
+    """An interpolated value: typed as if it were written out, but its ``[``, ``#`` or ``&`` mean nothing."""
     resolve = yaml.SafeLoader("").resolve
     tag = resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]  # the stubs leave it untyped
     return yaml.ScalarNode(tag, text)

@@ -1,7 +1,7 @@
 """AWS Signature Version 4 for JSON POST requests: pure, the time is an argument.
 
-Source: AWS, "Create a signed AWS API request" (Signature Version 4). The body's hash comes from the caller, so that
-one body sent to several peers is hashed once; the signing key is kept per day, region and secret.
+Source: AWS, "Create a signed AWS API request" (Signature Version 4). The body's hash comes from the caller, so
+that one body sent to several peers is hashed once; the signing key is kept per day, region and secret.
 """
 
 import hashlib
@@ -18,13 +18,17 @@ class Credentials(Struct, frozen=True):
     secret_key: str
     token: str | None = None
 
+    def __repr__(self) -> str:
+        """Without the secrets: what is printed or logged must not carry them."""
+        return f"Credentials({self.access_key!r})"
+
 
 def body_hash(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
 class Signer:
-    """Signs for one host, region and service; only ``path`` "/" without a query, which is all JSON APIs need."""
+    """Signs for one host, region and service; the path is "/" without a query, all that JSON APIs need."""
 
     def __init__(self, host: str, region: str, service: str, content_type: str) -> None:
         self._host = host
@@ -49,8 +53,9 @@ class Signer:
         text = f"{ALGORITHM}\n{stamp}\n{scope}\n{body_hash(canonical.encode())}"
         key = self._signing_key(stamp[:8], credentials.secret_key)
         signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+        credential = f"{credentials.access_key}/{scope}"
         headers["authorization"] = (
-            f"{ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+            f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
         )
         return headers
 

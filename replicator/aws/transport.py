@@ -1,50 +1,29 @@
 """One JSON API of AWS over HTTP: sign, send, and say truly what became of the request.
 
-What matters to delivery is decided here, where the bytes leave: a connection that could not be made had no effect; an
-answer of the service says what happened; anything else after the request may have left is in doubt for a write.
+What matters to delivery is decided here, where the bytes leave: while nothing of the body was written there was
+no effect; what an answer means stands in `failures`; without one a write is in doubt.
 """
 
-import asyncio
 import time
 from email.utils import parsedate_to_datetime
-from io import BytesIO
 from urllib.parse import urlsplit
 
 import aiohttp
-import msgspec
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 from msgspec import Struct
 
+from replicator.aws.failures import EXPIRED, Answer, Asked, ServiceError, failure, unknown_effect
 from replicator.aws.session import AwsSession
-from replicator.aws.signer import Signer, body_hash
-from replicator.errors import InDoubt, Misconfigured, Refused, TransientError
+from replicator.aws.signer import Credentials, Signer, body_hash
+from replicator.errors import Misconfigured, TransientError
+
+__all__ = ["JsonApi", "Reply", "ServiceError", "http_session"]
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 CONNECT_S = 3.0
-LARGE_BODY_BYTES = 1024 * 1024
-"""From here on aiohttp wants a file to send in pieces, so that one write does not hold the event loop."""
 KEEPALIVE_S = 15.0
 """Idle connections are closed after this, before most load balancers close them under a request."""
-
-THROTTLED = frozenset(
-    {
-        "ProvisionedThroughputExceededException",
-        "LimitExceededException",
-        "ThrottlingException",
-        "Throttling",
-        "RequestLimitExceeded",
-        "KMSThrottlingException",
-        "SlowDown",
-    }
-)
-INVALID = frozenset({"ValidationException", "InvalidArgumentException", "SerializationException"})
-EXPIRED = frozenset({"ExpiredTokenException", "ExpiredToken"})
-ADVICE = {
-    "AccessDeniedException": "allow the task role this action on this resource",
-    "ResourceNotFoundException": "create it, or correct its name and region in the configuration",
-    "UnrecognizedClientException": "check the credentials and the region they are valid for",
-    "InvalidSignatureException": "check this machine's clock and its credentials",
-    "MissingAuthenticationTokenException": "check the credentials",
-}
 
 
 class Reply(Struct, frozen=True):
@@ -55,28 +34,45 @@ class Reply(Struct, frozen=True):
     round_trip_ms: int
 
 
-class ServiceError(Refused):
-    """A 4xx answer whose meaning is the caller's business; ``code`` is the vendor's."""
+class _Call(Struct, frozen=True):
+    operation: str
+    body: bytes
+    sha256: str
+    is_write: bool
+    timeout_s: float
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
 
+class _Body(aiohttp.BytesPayload):
+    """Bytes, and whether any of them may have left. Reused connections can fail before that."""
 
-class _ErrorBody(Struct):
-    type: str = msgspec.field(name="__type", default="")
-    message: str = ""
-    Message: str = ""
+    def __init__(self, value: bytes) -> None:
+        # The parent's own __init__ warns above 1 MiB; PutRecords bodies are larger by design.
+        Payload.__init__(self, value, content_type=CONTENT_TYPE)
+        self._size = len(value)
+        self.has_left = False
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self.has_left = True
+        await super().write(writer)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.has_left = True
+        await super().write_with_length(writer, content_length)
 
 
 def http_session(connections_max: int) -> aiohttp.ClientSession:
     """The connection pool that all APIs of a process share; the caller closes it."""
-    connector = aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=KEEPALIVE_S)
-    return aiohttp.ClientSession(connector=connector, auto_decompress=False)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=KEEPALIVE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # Nothing is decompressed, so nothing compressed may be offered.
+        headers={"Accept-Encoding": "identity"},
+        auto_decompress=False,
+    )
 
 
 class JsonApi:
-    """Calls of one service in one region."""
+    """Calls of one service in one region. ``url`` has no path: requests are signed for "/"."""
 
     def __init__(
         self,
@@ -93,73 +89,60 @@ class JsonApi:
         self._url = url.rstrip("/") + "/"
         self._prefix = prefix
         self._where = f"{service} in {region}"
-        self._signer = Signer(urlsplit(url).netloc, region, service, CONTENT_TYPE)
+        self._signer = Signer(host_of(self._url), region, service, CONTENT_TYPE)
 
     async def call(
         self, operation: str, body: bytes, *, is_write: bool, timeout_s: float, sha256: str | None = None
     ) -> Reply:
         """One request, one attempt (two when the credentials had expired).
 
-        Raises TransientError (no effect), InDoubt (writes only), Misconfigured, or ServiceError for other 4xx.
+        ``sha256`` is the hash of the body where the caller has it already. Raises TransientError (no effect),
+        InDoubt (writes only), Misconfigured, or ServiceError for a refusal of the request itself.
         """
-        sha256 = sha256 or body_hash(body)
+        call = _Call(operation, body, sha256 or body_hash(body), is_write, timeout_s)
+        credentials = await self._session.credentials()
         try:
-            return await self._attempt(operation, body, sha256, is_write, timeout_s, is_stale=False)
+            return await self._attempt(call, credentials)
         except Misconfigured as exc:
             if exc.code not in EXPIRED:
                 raise
-        return await self._attempt(operation, body, sha256, is_write, timeout_s, is_stale=True)
+        return await self._attempt(call, await self._session.credentials(refused=credentials))
 
-    async def _attempt(
-        self, operation: str, body: bytes, sha256: str, is_write: bool, timeout_s: float, *, is_stale: bool
-    ) -> Reply:
-        credentials = await self._session.credentials(is_stale=is_stale)
-        sent_s = time.time()
-        headers = self._signer.headers(f"{self._prefix}.{operation}", sha256, sent_s, credentials)
+    async def _attempt(self, call: _Call, credentials: Credentials) -> Reply:
+        signed_s, started_s = time.time(), time.monotonic()
+        target = f"{self._prefix}.{call.operation}"
+        headers = self._signer.headers(target, call.sha256, signed_s, credentials)
+        asked = Asked(call.operation, self._where, call.is_write, int(signed_s * 1000))
+        answer = await self._send(asked, _Body(call.body), headers, call.timeout_s)
+        if answer.status != 200:
+            raise failure(asked, answer)
+        return Reply(answer.body, answer.date_ms, int((time.monotonic() - started_s) * 1000))
+
+    async def _send(self, asked: Asked, body: _Body, headers: dict[str, str], timeout_s: float) -> Answer:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
         try:
-            data = body if len(body) < LARGE_BODY_BYTES else BytesIO(body)
-            async with self._http.post(self._url, data=data, headers=headers, timeout=timeout) as response:
+            async with self._http.post(
+                self._url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
                 content = await response.read()
-                status, date = response.status, response.headers.get("Date")
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-            raise TransientError(
-                f"{operation}: can't connect to {self._where}: {exc}", code="connect"
-            ) from exc
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as exc:
-            raise self._unknown(operation, is_write, sent_s, f"{type(exc).__name__} {exc}") from exc
-        if status == 200:
-            return Reply(content, _date_ms(date), int((time.time() - sent_s) * 1000))
-        raise self._failure(operation, status, content, is_write, sent_s)
-
-    def _unknown(self, operation: str, is_write: bool, sent_s: float, what: str) -> Exception:
-        text = f"{operation} to {self._where}: no answer ({what})"
-        return (
-            InDoubt(text, sent_ms=int(sent_s * 1000)) if is_write else TransientError(text, code="no_answer")
-        )
-
-    def _failure(
-        self, operation: str, status: int, content: bytes, is_write: bool, sent_s: float
-    ) -> Exception:
-        code, message = _error(content)
-        text = f"{operation} to {self._where}: {status} {code} {message}".rstrip()
-        if code in THROTTLED:
-            return TransientError(text, code="throttled")
-        if status >= 500 or not code:
-            # The service does not promise that a failed write stored nothing.
-            return self._unknown(operation, is_write, sent_s, f"{status} {code} {message}".rstrip())
-        if code in INVALID or code == "ExpiredIteratorException":
-            return ServiceError(code, text)
-        advice = ADVICE.get(code, "see the vendor's message")
-        return Misconfigured(f"{text}; {advice}", code=code)
+        except (aiohttp.ClientError, OSError) as exc:  # a TimeoutError is an OSError
+            what = f"{type(exc).__name__} {exc}".rstrip()
+            if body.has_left:
+                raise unknown_effect(asked, what) from exc
+            text = f"{asked.operation}: can't connect to {self._where}: {what}"
+            raise TransientError(text, code="connect") from exc
+        error_type = response.headers.get("x-amzn-errortype", "")
+        return Answer(response.status, content, error_type, _date_ms(response.headers.get("Date")))
 
 
-def _error(content: bytes) -> tuple[str, str]:
-    try:
-        body = msgspec.json.decode(content, type=_ErrorBody)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return "", content[:200].decode("utf-8", "replace")
-    return body.type.rpartition("#")[2], body.message or body.Message
+def host_of(url: str) -> str:
+    """The Host header as botocore signs it: lower case, and a port only where it isn't the default."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    return host if parts.port in (None, default) else f"{host}:{parts.port}"
 
 
 def _date_ms(text: str | None) -> int | None:

@@ -1,16 +1,17 @@
 """Topologies: which region sends events of which origin to whom, and the proof that it is right.
 
-How it works: regions and directed edges are compiled into one tree per origin. Edges that any origin may use give the
-tree of shortest paths from the origin (ties go to the region that comes first by name); for an origin that is named on
-edges exactly those edges are its routes.
+How it works: regions and directed edges are compiled into one tree per origin. Edges that any origin may use
+give the tree of shortest paths from the origin (ties go to the region that comes first by name); for an
+origin that is named on edges exactly those edges are its routes.
 
-Why nothing loops: a compiled tree is not trusted but walked, by `prove`, from every origin: each region must be reached
-exactly once, which excludes a cycle and a second path. What can't be proven is refused with the cycle, the two paths
-or the region that is never reached.
+Why nothing loops: a compiled tree is not trusted but walked, by `prove`, from every origin: each region must
+be reached exactly once, which excludes a cycle and a second path. What can't be proven is refused with the
+cycle, the two paths or the region that is never reached, for every origin at once.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -22,7 +23,14 @@ REGIONS_MAX = 12
 
 
 class TopologyError(ConfigError):
-    """The topology can't be proven; the message names the cycle, the two paths or what is not reached."""
+    """The topology can't be proven; the message names the cycle, the two paths or what is not reached.
+
+    ``edge``: the first link that is one too many, where there is one.
+    """
+
+    def __init__(self, message: str, edge: tuple[Region, Region] | None = None) -> None:
+        super().__init__(message)
+        self.edge = edge
 
 
 class Edge(Struct, frozen=True):
@@ -58,7 +66,7 @@ def hub(regions: Sequence[Region], centre: Region) -> list[Edge]:
 
 def chain(order: Sequence[Region]) -> list[Edge]:
     """Each region sends to its neighbours in ``order``, which relay."""
-    pairs = list(zip(order, order[1:], strict=False))
+    pairs = list(pairwise(order))
     return [Edge(a, b) for a, b in pairs] + [Edge(b, a) for a, b in pairs]
 
 
@@ -68,8 +76,23 @@ def compile_generation(number: int, regions: Sequence[Region], edges: Iterable[E
     links = list(edges)
     _check_edges(known, links)
     trees = {origin: _tree(origin, known, links) for origin in known}
-    paths = {origin: prove(origin, known, tree) for origin, tree in trees.items()}
-    return Generation(number, known, trees, paths)
+    return Generation(number, known, trees, _prove_all(known, trees))
+
+
+def _prove_all(
+    regions: Sequence[Region], trees: Mapping[Region, Tree]
+) -> dict[Region, dict[Region, tuple[Region, ...]]]:
+    paths: dict[Region, dict[Region, tuple[Region, ...]]] = {}
+    refusals: list[TopologyError] = []
+    for origin, tree in trees.items():
+        try:
+            paths[origin] = prove(origin, regions, tree)
+        except TopologyError as exc:
+            refusals.append(exc)
+    if refusals:
+        edge = next((refusal.edge for refusal in refusals if refusal.edge), None)
+        raise TopologyError("; ".join(map(str, refusals)), edge)
+    return paths
 
 
 def _check_edges(regions: Sequence[Region], edges: Sequence[Edge]) -> None:
@@ -77,16 +100,16 @@ def _check_edges(regions: Sequence[Region], edges: Sequence[Edge]) -> None:
         raise TopologyError(f"{len(regions)} regions; {REGIONS_MAX} is the most")
     seen: set[tuple[Region, Region]] = set()
     for edge in edges:
+        ends = (edge.source, edge.target)
+        name = f"the link {edge.source} -> {edge.target}"
         for region in (edge.source, edge.target, *(edge.origins or ())):
             if region not in regions:
-                raise TopologyError(
-                    f"the link {edge.source} -> {edge.target} names {region}, which is no region here"
-                )
+                raise TopologyError(f"{name} names {region}, which is no region here", ends)
         if edge.source == edge.target:
-            raise TopologyError(f"the link {edge.source} -> {edge.target} leads back to itself")
-        if (edge.source, edge.target) in seen:
-            raise TopologyError(f"the link {edge.source} -> {edge.target} is there twice")
-        seen.add((edge.source, edge.target))
+            raise TopologyError(f"{name} leads back to itself", ends)
+        if ends in seen:
+            raise TopologyError(f"{name} is there twice", ends)
+        seen.add(ends)
 
 
 def _tree(
@@ -103,7 +126,7 @@ def _children(regions: Sequence[Region], edges: Sequence[Edge]) -> dict[Region, 
 
 
 def _shortest(origin: Region, edges: Sequence[Edge]) -> list[Edge]:
-    """The edges of a breadth-first tree; neighbours in order of name, so that all regions compile the same tree."""
+    """The edges of a breadth-first tree; neighbours by name, so that all regions compile the same tree."""
     reached = {origin}
     waiting = deque([origin])
     used: list[Edge] = []
@@ -118,7 +141,10 @@ def _shortest(origin: Region, edges: Sequence[Edge]) -> list[Edge]:
 
 
 def prove(origin: Region, regions: Sequence[Region], tree: Tree) -> dict[Region, tuple[Region, ...]]:
-    """Walk the tree from its origin; the path to every region. Raises TopologyError unless each is reached once."""
+    """Walk the tree from its origin; the path to every region.
+
+    Raises TopologyError unless each is reached exactly once.
+    """
     paths: dict[Region, tuple[Region, ...]] = {origin: (origin,)}
     waiting = deque([origin])
     while waiting:
@@ -127,10 +153,11 @@ def prove(origin: Region, regions: Sequence[Region], tree: Tree) -> dict[Region,
             path = (*paths[region], child)
             if child in paths[region]:
                 cycle = path[path.index(child) :]
-                raise TopologyError(f"cycle {_arrow(cycle)} for events from {origin}")
+                raise TopologyError(f"cycle {_arrow(cycle)} for events from {origin}", (region, child))
             if child in paths:
+                both = f"{_arrow(paths[child])} and {_arrow(path)}"
                 raise TopologyError(
-                    f"{child} is reached twice by events from {origin}: {_arrow(paths[child])} and {_arrow(path)}"
+                    f"{child} is reached twice by events from {origin}: {both}", (region, child)
                 )
             paths[child] = path
             waiting.append(child)

@@ -157,4 +157,6 @@ class Proxy:
 
 
 def _reset_on_close(end: socket.socket) -> None:
+    if end.fileno() == -1:
+        return  # closed already; its task is about to be forgotten
     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -23,7 +23,7 @@ NAMES = [Region(f"r{n:02}") for n in range(12)]
 
 
 def deliveries(topologies: Topologies, origin: Region) -> Counter[Region]:
-    """Where copies of one event arrive when every region forwards to its children, walked without the compiler."""
+    """Where copies of one event arrive when every region forwards to its children; its own walk."""
     arrived: Counter[Region] = Counter()
     under_way = [origin]
     while under_way and sum(arrived.values()) < 1000:
@@ -84,6 +84,57 @@ def test_explicit_routes_are_accepted_exactly_when_a_walk_finds_each_region_once
         assert not is_right
     else:
         assert is_right
+
+
+@given(st.data(), st.integers(2, 6))
+def test_explicit_origins_are_accepted_exactly_when_every_origin_reaches_each_region_once(
+    data: st.DataObject, count: int
+) -> None:
+    """Random trees, a few of them spoilt by one edge too many or too few."""
+    regions = NAMES[:count]
+    routes = {origin: random_tree(data, origin, regions) for origin in regions}
+    for origin in data.draw(st.lists(st.sampled_from(regions), max_size=2)):
+        a, b = data.draw(st.tuples(st.sampled_from(regions), st.sampled_from(regions)).filter(is_edge))
+        routes[origin] ^= {(a, b)}
+    pairs = sorted({pair for tree in routes.values() for pair in tree})
+    edges = [Edge(a, b, frozenset(o for o in regions if (a, b) in routes[o])) for a, b in pairs]
+    is_right = all(reaches_each_once(origin, regions, routes[origin]) for origin in regions)
+    try:
+        compile_generation(1, regions, edges)
+    except TopologyError:
+        assert not is_right
+    else:
+        assert is_right
+
+
+def random_tree(data: st.DataObject, origin: Region, regions: list[Region]) -> set[tuple[Region, Region]]:
+    reached, tree = [origin], set()
+    for region in data.draw(st.permutations([r for r in regions if r != origin])):
+        tree.add((data.draw(st.sampled_from(reached)), region))
+        reached.append(region)
+    return tree
+
+
+def is_edge(pair: tuple[Region, Region]) -> bool:
+    return pair[0] != pair[1]
+
+
+def reaches_each_once(origin: Region, regions: list[Region], routes: set[tuple[Region, Region]]) -> bool:
+    """Brute force: follow every copy until a region has two."""
+    arrived: Counter[Region] = Counter({origin: 1})
+    under_way = [origin]
+    while under_way and max(arrived.values()) < 2:
+        at = under_way.pop()
+        for a, b in routes:
+            if a == at:
+                arrived[b] += 1
+                under_way.append(b)
+    return all(arrived[region] == 1 for region in regions)
+
+
+def test_a_refusal_names_every_origin_that_is_wrong() -> None:
+    with pytest.raises(TopologyError, match="from b never reach a; events from c never reach a, b"):
+        compile_generation(1, [A, B, C], [Edge(A, B), Edge(B, C)])
 
 
 def test_a_strongly_connected_graph_without_restrictions_is_always_accepted() -> None:

@@ -1,0 +1,127 @@
+"""What must fit together over several fields: names, links, and topologies that can be proven."""
+
+import difflib
+from collections.abc import Collection, Iterator, Sequence
+
+from replicator.config import Config, GenerationConfig
+from replicator.config_regions import named_regions
+from replicator.config_yaml import Document, Path, Problem, dotted
+from replicator.core.model import Region
+from replicator.core.topology import Topologies, TopologyError
+
+
+def across(document: Document, config: Config) -> Iterator[Problem]:
+    """Problems that no single field shows."""
+    yield from _unknown_names(document, config)
+    yield from _duplicate_links(document, config)
+    yield from _unknown_regions(document, config, ("sources", "sinks", "links"))
+    strangers = list(_unknown_regions(document, config, ("topology",)))
+    # A topology over regions that don't exist proves nothing, so the one is reported before the other.
+    unproven = strangers or list(_unproven(document, config))
+    yield from unproven
+    if not unproven:
+        topologies = config.topologies()
+        yield from _idle_overrides(document, config, topologies)
+        if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
+            yield from _relays(document, config)
+
+
+def _unproven(document: Document, config: Config) -> Iterator[Problem]:
+    """Generations that can't be proven or share a number."""
+    numbers = {config.topology.generation}
+    older: list[tuple[Path, GenerationConfig]] = [
+        (("topology", "previous", n), old) for n, old in enumerate(config.topology.previous)
+    ]
+    for path, generation in older:
+        if generation.generation in numbers:
+            place = document.value_place((*path, "generation"))
+            yield Problem(
+                place, f"generation {generation.generation} is there twice; give every topology its own"
+            )
+        numbers.add(generation.generation)
+    for path, generation in [(("topology",), config.topology), *older]:
+        try:
+            generation.compile(config.region_names)
+        except TopologyError as exc:
+            yield Problem(document.value_place(_fault(path, generation, exc)), f"topology: {exc}")
+
+
+def _fault(path: Path, generation: GenerationConfig, error: TopologyError) -> Path:
+    """The link that is one too many, else the field that the topology comes from."""
+    links = [(edge.source, edge.target) for edge in generation.links or []]
+    if generation.kind == "links" and error.edge in links:
+        return (*path, "links", len(links) - 1 - links[::-1].index(error.edge))
+    field = {"hub": "hub", "chain": "order", "links": "links"}.get(generation.kind)
+    return (*path, field) if field else path
+
+
+def _unknown_names(document: Document, config: Config) -> Iterator[Problem]:
+    for name, source in config.sources.items():
+        path = ("sources", name, "sink")
+        if source.sink not in config.sinks:
+            yield Problem(
+                document.value_place(path),
+                f"{dotted(path)}: {_unknown(source.sink, 'sink', list(config.sinks))}",
+            )
+    for index, link in enumerate(config.links):
+        if link.source not in config.sources:
+            place = document.value_place(("links", index, "source"))
+            yield Problem(place, _unknown(link.source, "source", list(config.sources)))
+
+
+def _unknown_regions(document: Document, config: Config, parts: Collection[str]) -> Iterator[Problem]:
+    """Regions that are named in these parts of the file, and that nobody runs."""
+    for path, name, is_key in named_regions(document.data, ()):
+        if path[0] in parts and name not in config.regions:
+            place = document.key_place(path) if is_key else document.value_place(path)
+            yield Problem(place, _unknown(name, "region", config.region_names))
+
+
+def _unknown(name: str, kind: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"there is no {kind} '{name}'" + (
+        f", did you mean '{close[0]}'?" if close else f"; there is: {', '.join(known)}"
+    )
+
+
+def _duplicate_links(document: Document, config: Config) -> Iterator[Problem]:
+    seen: dict[tuple[str, str, str | None], int] = {}
+    for index, link in enumerate(config.links):
+        key = (link.source, link.peer, link.at)
+        if key in seen:
+            first = document.value_place(("links", seen[key])).line
+            yield Problem(
+                document.value_place(("links", index)),
+                f"link {link.source} -> {link.peer} has settings already on line {first}; merge the two",
+            )
+        seen.setdefault(key, index)
+
+
+def _idle_overrides(document: Document, config: Config, topologies: Topologies) -> Iterator[Problem]:
+    """Settings for a link that no region has would be obeyed by nobody."""
+    for index, link in enumerate(config.links):
+        places = [Region(link.at)] if link.at else config.region_names
+        if {link.peer, *places} <= config.regions.keys() and not any(
+            link.peer in topologies.links_from(here) for here in places
+        ):
+            senders = [here for here in config.region_names if link.peer in topologies.links_from(here)]
+            yield Problem(
+                document.value_place(("links", index)),
+                f"no link goes from {' or '.join(places)} to {link.peer} in this topology; "
+                f"those that do come from: {', '.join(senders)}",
+            )
+
+
+def _relays(document: Document, config: Config) -> Iterator[Problem]:
+    """A relay forwards what it reads, so peers must write where it reads."""
+    for name, source in config.sources.items():
+        for region in config.region_names:
+            sink = config.sinks.get(source.sink)
+            if sink is not None and sink.stream_in(region) != source.stream_in(region):
+                yield Problem(
+                    document.value_place(("sources", name, "sink")),
+                    f"sources.{name}: this topology relays, but in {region} its sink is stream "
+                    f"'{sink.stream_in(region)}' and the relay reads "
+                    f"'{source.stream_in(region)}'; make them one",
+                )
+                break
