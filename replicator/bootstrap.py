@@ -55,9 +55,7 @@ class WallClock:
 async def run_worker(config: Config, region: Region) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return. Raises ConfigError."""
     if region not in config.regions:
-        raise ConfigError(
-            f"there is no region {region} in the configuration, only {', '.join(config.region_names)}"
-        )
+        raise ConfigError(f"there is no region {region} in the configuration, only {', '.join(config.region_names)}")
     worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     configure_logs(config.worker.log_level, region=region, worker=worker)
     async with AsyncExitStack() as stack:
@@ -124,9 +122,7 @@ class _Builder:
             on_loss=config.redis_in(self._region).on_loss,
         )
         stores = Stores(await self._leases(), claims, await self._quarantine())
-        return Service(
-            identity, sources, stores, settings, clock=WallClock(), telemetry=self._telemetry, rng=self._rng
-        )
+        return Service(identity, sources, stores, settings, clock=WallClock(), telemetry=self._telemetry, rng=self._rng)
 
     def _claims(self) -> RedisClaims:
         redis = self._config.redis_in(self._region)
@@ -159,9 +155,7 @@ class _Builder:
         client = await self._stack.enter_async_context(self._aws.client("s3", self._region, endpoint))
         return S3Quarantine(client, quarantine.s3_bucket, quarantine.s3_prefix)
 
-    async def _source(
-        self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession
-    ) -> SourceSetup:
+    async def _source(self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession) -> SourceSetup:
         source, limits = self._config.sources[name], self._config.limits
         api = await self._kinesis(self._region, source.stream_in(self._region), http)
         event_format = make_format(source.format, event_id_field=source.event_id_field, opaque=source.opaque)
@@ -192,9 +186,7 @@ class _Builder:
             record_bytes_max=sink.record_bytes_max,
             read_back_interval_s=limits.read_back_interval_s,
         )
-        return Link(
-            source=name, peer=peer, sink=adapter, settings=settings, telemetry=self._telemetry, rng=self._rng
-        )
+        return Link(source=name, peer=peer, sink=adapter, settings=settings, telemetry=self._telemetry, rng=self._rng)
 
     async def _kinesis(self, region: Region, stream: str, http: aiohttp.ClientSession) -> KinesisApi:
         url = await self._aws.endpoint(SERVICE, region, self._config.regions[region].endpoints.kinesis)

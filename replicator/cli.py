@@ -42,9 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_config(commands.add_parser("config", help="check, describe or show a configuration"))
 
-    plan = commands.add_parser(
-        "plan", help="print the routes and prove that nothing loops and nothing is missed"
-    )
+    plan = commands.add_parser("plan", help="print the routes and prove that nothing loops and nothing is missed")
     _config_option(plan)
     plan.add_argument("--json", action="store_true", help="as JSON")
     plan.set_defaults(command=_plan)
@@ -54,17 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     _region_option(run)
     run.set_defaults(command=_run)
 
-    _add_demo(
-        commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back")
-    )
+    _add_demo(commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back"))
     return parser
 
 
 def _add_config(config: argparse.ArgumentParser) -> None:
     commands = config.add_subparsers(required=True, metavar="command")
-    check_command = commands.add_parser(
-        "check", help="print every problem with its line and what to write instead"
-    )
+    check_command = commands.add_parser("check", help="print every problem with its line and what to write instead")
     check_command.add_argument("file", help="a file, or env:NAME for an environment variable that holds it")
     check_command.set_defaults(command=_check)
     commands.add_parser("schema", help="print the JSON Schema").set_defaults(command=_schema)
@@ -76,15 +70,11 @@ def _add_config(config: argparse.ArgumentParser) -> None:
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--seconds", type=int, default=40, help="about how long it takes (default 40)")
-    demo.add_argument(
-        "--events", type=int, default=20_000, help="how many events are written (default 20000)"
-    )
+    demo.add_argument("--events", type=int, default=20_000, help="how many events are written (default 20000)")
     demo.add_argument("--topology", choices=("mesh", "hub", "chain"), default="mesh")
     demo.add_argument("--no-outage", action="store_true", help="kill no region")
     demo.add_argument("--crash-workers", action="store_true", help="kill -9 workers on the way")
-    demo.add_argument(
-        "--flush-redis", action="store_true", help="flush a region's idempotency state on the way"
-    )
+    demo.add_argument("--flush-redis", action="store_true", help="flush a region's idempotency state on the way")
     demo.add_argument("--output", choices=("text", "json"), default="text")
     demo.add_argument("--workdir", help="where logs and configuration go (default: a temporary folder)")
     demo.add_argument("--keep", action="store_true", help="keep the working folder")
@@ -92,9 +82,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
 
 
 def _config_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", required=True, help="a file, or env:NAME for an environment variable that holds it"
-    )
+    parser.add_argument("--config", required=True, help="a file, or env:NAME for an environment variable that holds it")
 
 
 def _region_option(parser: argparse.ArgumentParser) -> None:

@@ -57,9 +57,7 @@ def check_region_name(name: str) -> str:
 
 
 RegionName = Annotated[str, Field(description="Canonical AWS region name, such as us-east-1")]
-Name = Annotated[
-    str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Lower-case letters, digits, hyphens")
-]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Lower-case letters, digits, hyphens")]
 StreamName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
 
@@ -124,9 +122,7 @@ class EdgeConfig(Model):
 
     source: RegionName = Field(alias="from")
     target: RegionName = Field(alias="to")
-    origins: list[RegionName] | None = Field(
-        None, description="Whose events; none given: any, by shortest path"
-    )
+    origins: list[RegionName] | None = Field(None, description="Whose events; none given: any, by shortest path")
 
 
 class GenerationConfig(Model):
@@ -137,9 +133,7 @@ class GenerationConfig(Model):
     hub: RegionName | None = None
     order: list[RegionName] | None = None
     links: list[EdgeConfig] | None = None
-    regions: list[RegionName] | None = Field(
-        None, description="The regions it covers; all of them by default"
-    )
+    regions: list[RegionName] | None = Field(None, description="The regions it covers; all of them by default")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -180,9 +174,7 @@ class SourceConfig(Model):
     stream: StreamName
     streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
     format: FormatName = "json"
-    event_id_field: str = Field(
-        "id", min_length=1, description="Top-level field with the event id (format json)"
-    )
+    event_id_field: str = Field("id", min_length=1, description="Top-level field with the event id (format json)")
     opaque: Literal["refuse", "wrap"] = "refuse"
     start: str = Field("latest", description="latest, trim_horizon, or a time such as 2026-11-01T00:00:00Z")
     sink: Name = Field(description="The sink in the peers that takes this source's events")
@@ -212,9 +204,7 @@ def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is neither latest, trim_horizon nor a time such as 2026-11-01T00:00:00Z"
-        ) from None
+        raise ValueError(f"{text!r} is neither latest, trim_horizon nor a time such as 2026-11-01T00:00:00Z") from None
     if time.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone, write {time.isoformat()}Z for UTC")
     return time
@@ -250,9 +240,7 @@ class LinkConfig(LinkDefaults):
 
     source: Name
     peer: RegionName
-    at: RegionName | None = Field(
-        None, alias="from", description="Only in this region; everywhere by default"
-    )
+    at: RegionName | None = Field(None, alias="from", description="Only in this region; everywhere by default")
 
 
 class LeasesConfig(Model):
@@ -310,9 +298,7 @@ class LimitsConfig(Model):
         description="GetRecords per shard and second; AWS allows 5 to all consumers together",
     )
     idle_read_s: float = Field(0.25, ge=0, le=60, description="Pause after a read that found nothing")
-    window_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024 * 1024, description="Records kept in memory per worker"
-    )
+    window_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="Records kept in memory per worker")
     request_timeout_s: float = Field(10, gt=0, le=60)
     backoff_max_s: float = Field(20, gt=0, le=300)
     read_back_interval_s: float = Field(1.0, ge=0, le=60)
@@ -339,9 +325,7 @@ class Config(Model):
     @classmethod
     def _empty_regions(cls, regions: object) -> object:
         """``us-east-1:`` without anything behind it is a region with nothing special."""
-        return (
-            {k: {} if v is None else v for k, v in regions.items()} if isinstance(regions, dict) else regions
-        )
+        return {k: {} if v is None else v for k, v in regions.items()} if isinstance(regions, dict) else regions
 
     @property
     def region_names(self) -> list[Region]:
@@ -360,9 +344,7 @@ class Config(Model):
         """What holds for one link: the defaults, then the overrides that match it, the more special last."""
         merged = self.link_defaults.model_dump()
         matching = [
-            link
-            for link in self.links
-            if (link.source, link.peer) == (source, peer) and link.at in (None, here)
+            link for link in self.links if (link.source, link.peer) == (source, peer) and link.at in (None, here)
         ]
         for link in sorted(matching, key=lambda link: link.at is not None):
             merged |= link.model_dump(include=link.model_fields_set & LinkDefaults.model_fields.keys())

@@ -35,9 +35,7 @@ def _unproven(document: Document, config: Config) -> Iterator[Problem]:
     for path, generation in older:
         if generation.generation in numbers:
             place = document.value_place((*path, "generation"))
-            yield Problem(
-                place, f"generation {generation.generation} is there twice; give every topology its own"
-            )
+            yield Problem(place, f"generation {generation.generation} is there twice; give every topology its own")
         numbers.add(generation.generation)
     for path, generation in [(("topology",), config.topology), *older]:
         try:

@@ -20,16 +20,12 @@ def named_regions(data: object, path: Path) -> Iterator[tuple[Path, str, bool]]:
     if isinstance(data, dict):
         for key, value in data.items():
             here = (*path, key)
-            if path == ("regions",) or (
-                len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] == "streams"
-            ):
+            if path == ("regions",) or (len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] == "streams"):
                 yield here, key, True
             elif key in {"hub", "peer", "from", "to"} and isinstance(value, str):
                 yield here, value, False
             elif path and key in {"order", "origins", "regions"} and isinstance(value, list):
-                yield from (
-                    ((*here, index), name, False) for index, name in enumerate(value) if isinstance(name, str)
-                )
+                yield from (((*here, index), name, False) for index, name in enumerate(value) if isinstance(name, str))
             yield from named_regions(value, here)
     elif isinstance(data, list):
         for index, value in enumerate(data):

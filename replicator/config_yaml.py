@@ -87,9 +87,7 @@ class Document:
         found: dict[str, object] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(
-                    Problem(_place(key_node), "a key must be a plain word, not a list or mapping")
-                )
+                self.problems.append(Problem(_place(key_node), "a key must be a plain word, not a list or mapping"))
                 continue
             key = str(key_node.value)
             if key in found:

@@ -12,9 +12,7 @@ class ConfigError(ReplicatorError):
 class TransientError(ReplicatorError):
     """The call had no effect and may be repeated; wait ``retry_after_s`` first where the vendor said so."""
 
-    def __init__(
-        self, message: str, *, code: str = "unavailable", retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, code: str = "unavailable", retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.retry_after_s = retry_after_s
@@ -40,7 +38,7 @@ class Refused(ReplicatorError):
 
 
 class Misconfigured(TransientError):
-    """The vendor refuses for a reason an operator must remove (access denied, no such stream); keep trying, slowly and loudly."""
+    """The vendor refuses for a reason an operator must remove (access denied, no such stream); keep trying, loudly."""
 
 
 class PositionLost(ReplicatorError):

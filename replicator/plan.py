@@ -85,11 +85,7 @@ def _link_table(config: Config) -> Table:
         table.add_column(name, overflow="fold")
     for source, here, peer in _links(config):
         link = _link(config, source, here, peer)
-        doubt = (
-            f"{link['in_doubt']} after {link['in_doubt_wait_s']:g} s"
-            if link["in_doubt"] == "verify"
-            else "resend"
-        )
+        doubt = f"{link['in_doubt']} after {link['in_doubt_wait_s']:g} s" if link["in_doubt"] == "verify" else "resend"
         state = f"{link['ordering']}{', paused' if link['paused'] else ''}"
         table.add_row(
             here,
@@ -108,6 +104,6 @@ def _proof(generation: Generation) -> str:
     count = len(generation.regions)
     hops = max(len(path) for paths in generation.paths.values() for path in paths.values()) - 1
     return (
-        f"Proven for generation {generation.number}: from each of {count} origins every other region is reached exactly "
-        f"once, over at most {hops} link{'s' if hops > 1 else ''}; no cycle."
+        f"Proven for generation {generation.number}: from each of {count} origins every other region is reached "
+        f"exactly once, over at most {hops} link{'s' if hops > 1 else ''}; no cycle."
     )

@@ -122,9 +122,7 @@ class Sink(Protocol):
         """A lower bound of the peer's clock now: what it says, minus the stated error. Raises TransientError."""
         ...
 
-    async def read_back(
-        self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int
-    ) -> Found:
+    async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
         """Read what arrived since ``since_ms`` (peer's clock) up to the tip of every shard, through resharding.
 
         ``origin_of`` gives the origin of those records that are of interest. Raises TransientError.
@@ -214,7 +212,7 @@ class ClaimStore(Protocol):
     """
 
     async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
-        """Start a session; claims left open by earlier epochs are dropped. Raises Fenced when a higher epoch attached."""
+        """Start a session; claims left open by earlier epochs are dropped. Raises Fenced after a higher epoch's."""
         ...
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
@@ -264,6 +262,8 @@ class Telemetry(Protocol):
 
     def count(self, name: str, value: int, /, **labels: str) -> None: ...
 
-    def gauge(self, name: str, value: float, /, **labels: str) -> None: ...
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        """Set the current value; NaN removes the series, because no data is not zero."""
+        ...
 
     def observe(self, name: str, value: float, /, **labels: str) -> None: ...

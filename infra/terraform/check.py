@@ -23,9 +23,7 @@ ENVIRONMENT: Final = PROJECT / ".venv-terraform"
 MIRROR: Final = ENVIRONMENT / "mirror"
 ROOTS: Final = ("modules/region", "examples/two-regions")
 # The package holds 2.70 as well, which versions.tf refuses.
-PROVIDER_FILE: Final = re.compile(
-    r"terraform-provider-(?P<name>\w+)_(?P<version>3[\d.]+)_(?P<platform>\w+)\.zip"
-)
+PROVIDER_FILE: Final = re.compile(r"terraform-provider-(?P<name>\w+)_(?P<version>3[\d.]+)_(?P<platform>\w+)\.zip")
 RUN_S_MAX: Final = 300.0
 
 

@@ -1,8 +1,8 @@
 """Leases and checkpoints in a DynamoDB table: one row a shard, every write conditional.
 
-Table: partition key ``pk`` (source), sort key ``sk`` (``shard#<id>`` or ``link#<link>``). A renewal is one UpdateItem that
-beats, fences and stores the checkpoints of all links of the shard. The client must not retry by itself: a repeated write
-whose first answer was lost would meet its own effect and look fenced, so a failed condition is looked into here.
+Table: partition key ``pk`` (source), sort key ``sk`` (``shard#<id>`` or ``link#<link>``). A renewal is one UpdateItem
+that beats, fences and stores the checkpoints of all links of the shard. The client must not retry by itself: a repeated
+write whose first answer was lost would meet its own effect and look fenced, so a failed condition is looked into here.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -25,9 +25,7 @@ from replicator.core.model import (
 from replicator.errors import ConfigError, Fenced, Misconfigured, StoreUnavailable
 
 FORMAT = 1
-OPERATOR_CODES = frozenset(
-    {"ResourceNotFoundException", "AccessDeniedException", "UnrecognizedClientException"}
-)
+OPERATOR_CODES = frozenset({"ResourceNotFoundException", "AccessDeniedException", "UnrecognizedClientException"})
 
 T = TypeVar("T")
 Item = dict[str, Any]  # DynamoDB's typed attribute values, as botocore takes and gives them
@@ -113,9 +111,7 @@ class DynamoDbLeases:
             ":epoch": {"N": str(seen.epoch)},
             ":me": {"S": wanted_by},
         }
-        condition = (
-            "#owner = :owner AND epoch = :epoch AND (attribute_not_exists(wanted_by) OR wanted_by = :me)"
-        )
+        condition = "#owner = :owner AND epoch = :epoch AND (attribute_not_exists(wanted_by) OR wanted_by = :me)"
         try:
             await self._update(seen, "SET wanted_by = :me", condition, values)
         except _ConditionFailed:
@@ -186,15 +182,11 @@ class DynamoDbLeases:
     async def _put(self, item: Item) -> None:
         await self._call(
             "PutItem",
-            self._client.put_item(
-                TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"
-            ),
+            self._client.put_item(TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"),
         )
 
     async def _get(self, key: Item) -> Item | None:
-        answer = await self._call(
-            "GetItem", self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
-        )
+        answer = await self._call("GetItem", self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True))
         item: Item | None = answer.get("Item")
         return item
 
@@ -238,8 +230,7 @@ class DynamoDbLeases:
             beat=int(item["beat"]["N"]),
             wanted_by=item["wanted_by"]["S"] if "wanted_by" in item else None,
             checkpoints={
-                LinkName(link): self._checkpoint(stored["M"], key)
-                for link, stored in item["checkpoints"]["M"].items()
+                LinkName(link): self._checkpoint(stored["M"], key) for link, stored in item["checkpoints"]["M"].items()
             },
         )
 
@@ -255,9 +246,7 @@ class DynamoDbLeases:
         try:
             return parse_position(text)
         except ValueError as exc:
-            raise ConfigError(
-                f"lease table {self._table}, row {key}: {exc}; correct or remove the row"
-            ) from exc
+            raise ConfigError(f"lease table {self._table}, row {key}: {exc}; correct or remove the row") from exc
 
 
 def _key(source: SourceName, sort: str) -> Item:

@@ -43,9 +43,7 @@ class MemoryClaims:
         open_batches = len(state.open)
         state.open.clear()
         state.epoch = epoch
-        return ClaimSession(
-            scope, epoch, state.incarnation, state.batch, open_batches, state.watermark, is_new
-        )
+        return ClaimSession(scope, epoch, state.incarnation, state.batch, open_batches, state.watermark, is_new)
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
         state = self._held(session)

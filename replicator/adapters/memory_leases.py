@@ -64,9 +64,7 @@ class MemoryLeases:
     def _owned(self, held: Lease) -> Lease:
         row = self._rows.get((held.source, held.shard))
         if row is None or (row.owner, row.epoch) != (held.owner, held.epoch):
-            raise Fenced(
-                f"lease {held.source}/{held.shard} of {held.owner}, epoch {held.epoch}, is no longer held"
-            )
+            raise Fenced(f"lease {held.source}/{held.shard} of {held.owner}, epoch {held.epoch}, is no longer held")
         return row
 
     def _put(self, row: Lease) -> Lease:

@@ -153,7 +153,9 @@ class MemorySink:
         return self._limits
 
     async def put(self, entries: Sequence[Entry]) -> Sequence[str | None]:
-        if any(len(entry.data) + len(entry.partition_key.encode()) > self._limits.record_bytes_max for entry in entries):
+        if any(
+            len(entry.data) + len(entry.partition_key.encode()) > self._limits.record_bytes_max for entry in entries
+        ):
             raise Refused("a record is larger than the stream takes")
         codes = self._stream.fault(entries) if self._stream.fault is not None else None
         codes = codes or (None,) * len(entries)
@@ -167,9 +169,7 @@ class MemorySink:
     async def peer_time_ms(self) -> int:
         return self._stream.now_ms() - 1000
 
-    async def read_back(
-        self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int
-    ) -> Found:
+    async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
         origins: set[Origin] = set()
         read = 0
         for shard in self._stream.list_shards():

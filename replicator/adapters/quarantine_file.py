@@ -22,9 +22,7 @@ class FileQuarantine:
         try:
             await asyncio.to_thread(_write, path, _document(event))
         except OSError as exc:
-            raise StoreUnavailable(
-                f"quarantine directory {self._directory}: {exc}; make it writable"
-            ) from exc
+            raise StoreUnavailable(f"quarantine directory {self._directory}: {exc}; make it writable") from exc
 
 
 def _document(event: Quarantined) -> bytes:

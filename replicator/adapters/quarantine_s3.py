@@ -32,8 +32,6 @@ class S3Quarantine:
             at_ms=event.at_ms,
         )
         try:
-            await self._client.put_object(
-                Bucket=self._bucket, Key=key, Body=document, ContentType="application/json"
-            )
+            await self._client.put_object(Bucket=self._bucket, Key=key, Body=document, ContentType="application/json")
         except (ClientError, BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
             raise StoreUnavailable(f"quarantine s3://{self._bucket}/{key}: {exc}") from exc

@@ -13,8 +13,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.backoff import NoBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from replicator.core.model import SequenceNumber
@@ -114,9 +114,7 @@ class RedisClaims:
                 raise Fenced(f"claims of {_text(scope)} are held under epoch {int(answer[1])}")
         raise ClaimsLost(f"claims of {_text(scope)} are lost: {answer[1].decode()}; attach anew")
 
-    async def _evaluate(
-        self, script: _Script, scope: ClaimScope, args: tuple[str | bytes | int, ...]
-    ) -> list[bytes]:
+    async def _evaluate(self, script: _Script, scope: ClaimScope, args: tuple[str | bytes | int, ...]) -> list[bytes]:
         keys = (_name(scope, "m"), _name(scope, "o"))
         answer: list[bytes]
         if script.sha:

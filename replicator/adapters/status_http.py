@@ -99,6 +99,4 @@ def _application(health: HealthView, metrics: MetricsView) -> web.Application:
 
 def _json(body: dict[str, object], *, status: int = 200) -> web.Response:
     headers = {"Cache-Control": "no-store"}
-    return web.Response(
-        body=msgspec.json.encode(body), status=status, content_type="application/json", headers=headers
-    )
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json", headers=headers)

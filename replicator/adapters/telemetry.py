@@ -62,9 +62,7 @@ INSTRUMENTS: Final = (
     _per_link("claim_store_lost_total", "counter", "losses", "Times the claim store had lost its state."),
     _per_link("claim_store_unavailable_total", "counter", "calls", "Calls the claim store did not answer."),
     _per_link("replication_lag_ms", "gauge", "ms", "Age of the oldest undone event; absent without data."),
-    _per_link(
-        "watermark_age_ms", "gauge", "ms", "Time since the watermark moved or had nothing to wait for."
-    ),
+    _per_link("watermark_age_ms", "gauge", "ms", "Time since the watermark moved or had nothing to wait for."),
     _per_link("lane_depth", "gauge", "events", "Events waiting in the deepest lane."),
     _per_link("queue_bytes", "gauge", "bytes", "Bytes held for the link."),
 )
@@ -182,8 +180,6 @@ class OtelTelemetry:
         series = self._series[name]
 
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return [
-                Observation(cell.value, cell.labels) for cell in series.values() if not math.isnan(cell.value)
-            ]
+            return [Observation(cell.value, cell.labels) for cell in series.values() if not math.isnan(cell.value)]
 
         return observe

@@ -5,7 +5,7 @@ Everything else that comes back after the request may have left (a 5xx, an answe
 answer at all) tells nothing about the effect: harmless for a read, in doubt for a write.
 
 Why 5xx is never "no effect": botocore's model of PutRecords lists InternalFailureException as a fault of the
-service ("an unknown error, exception, or failure") and knows no 503, so nothing promises that nothing was stored.
+service ("an unknown error, exception, or failure") and knows no 503: nothing promises that nothing was stored.
 """
 
 import msgspec

@@ -1,7 +1,4 @@
-"""What source and sink share of Kinesis: limits, the calls, and what they answer.
-
-Limits: Amazon Kinesis Data Streams Developer Guide, "Quotas and limits", and the API reference of each call.
-"""
+"""What source and sink share of Kinesis: limits, the calls, and what they answer."""
 
 from typing import TypeVar
 
@@ -15,16 +12,23 @@ from replicator.errors import TransientError
 SERVICE = "kinesis"
 PREFIX = "Kinesis_20131202"
 
+# Limits, conservative: AWS raises them now and then, and the adapters' arguments with them.
+# Source: Kinesis Data Streams Developer Guide, "Quotas and limits", and the API reference of the call named.
 PUT_RECORDS_MAX = 500
+"""PutRecords: records of one request."""
 PUT_REQUEST_BYTES_MAX = 5 * 1024 * 1024
+"""PutRecords: data and partition keys of one request. Newer pages of AWS say 10 MiB."""
 RECORD_BYTES_MAX = 1024 * 1024
-"""Data and partition key together; a stream can be raised to 10 MiB."""
+"""PutRecords: data and partition key of one record. A stream can be raised to 10 MiB."""
 GET_RECORDS_MAX = 10_000
+"""GetRecords: records of one answer, which holds 10 MiB at most; 5 calls and 2 MB a second a shard."""
 
 T = TypeVar("T")
 
 
-class RecordReply(Struct, rename="pascal"):
+class RecordReply(Struct, rename="pascal", gc=False):
+    """``gc=False``: it holds text and a number only, and there are thousands."""
+
     sequence_number: str
     data: str
     partition_key: str
@@ -68,7 +72,7 @@ _summary = msgspec.json.Decoder(_SummaryReply)
 
 
 class KinesisApi:
-    """The reading calls on one stream. Each raises TransientError, Misconfigured or ServiceError."""
+    """The calls on one stream. Each raises TransientError, Misconfigured or ServiceError."""
 
     def __init__(self, api: JsonApi, stream: str, timeout_s: float) -> None:
         self.stream = stream
@@ -93,8 +97,11 @@ class KinesisApi:
                 return found
             request = {"NextToken": page.next_token}
 
-    async def iterator(self, shard: ShardId, position: Position) -> str:
+    async def iterator(self, shard: ShardId, position: Position, *, is_inclusive: bool = False) -> str:
+        """``is_inclusive``: begin at the record of the position's sequence number instead of behind it."""
         request = {"StreamName": self.stream, "ShardId": shard, **_iterator_type(position)}
+        if is_inclusive:
+            request["ShardIteratorType"] = "AT_SEQUENCE_NUMBER"
         return decoded(_iterator, await self._read("GetShardIterator", request)).shard_iterator
 
     async def get_records(self, token: str, limit: int) -> GetRecordsReply:

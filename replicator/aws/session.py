@@ -1,4 +1,4 @@
-"""Credentials and endpoints as botocore finds them: environment, profile, ECS and EC2 roles; FIPS, dual-stack."""
+"""Credentials and endpoints as botocore finds them: environment, profile, task role; FIPS, dual-stack."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ CREDENTIALS_FRESH_S = 5.0
 
 
 class AwsSession:
-    """One per process. Everything rare gets its clients from aioboto3; the direct path takes credentials only."""
+    """One per process. Rare calls get aioboto3's clients; the direct path takes credentials only."""
 
     def __init__(self) -> None:
         self._session = aioboto3.Session()
@@ -35,7 +35,7 @@ class AwsSession:
     async def credentials(self, *, refused: Credentials | None = None) -> Credentials:
         """Valid credentials; newly resolved when the last ones are those the service ``refused`` as expired.
 
-        Raises Misconfigured when there are none or they can't be read, TransientError when the provider is away.
+        Raises Misconfigured when none can be found or read, TransientError when their provider is away.
         """
         return self._fresh(refused) or await self._renewed(refused)
 

@@ -1,7 +1,7 @@
 """AWS Signature Version 4 for JSON POST requests: pure, the time is an argument.
 
-Source: AWS, "Create a signed AWS API request" (Signature Version 4). The body's hash comes from the caller, so
-that one body sent to several peers is hashed once; the signing key is kept per day, region and secret.
+Source: AWS, "Create a signed AWS API request" (Signature Version 4). The body's hash comes from the caller: one
+body sent to several peers is hashed once. The signing key is kept per day, region and secret.
 """
 
 import hashlib
@@ -54,9 +54,7 @@ class Signer:
         key = self._signing_key(stamp[:8], credentials.secret_key)
         signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
         credential = f"{credentials.access_key}/{scope}"
-        headers["authorization"] = (
-            f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
-        )
+        headers["authorization"] = f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
         return headers
 
     def _signing_key(self, day: str, secret: str) -> bytes:

@@ -1,6 +1,6 @@
 """One JSON API of AWS over HTTP: sign, send, and say truly what became of the request.
 
-What matters to delivery is decided here, where the bytes leave: while nothing of the body was written there was
+What matters to delivery is decided here, where the bytes leave: while nothing of the body was written there is
 no effect; what an answer means stands in `failures`; without one a write is in doubt.
 """
 

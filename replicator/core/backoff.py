@@ -8,7 +8,7 @@ from msgspec import Struct
 
 
 def delay_s(attempt: int, draw: float, *, base_s: float, max_s: float) -> float:
-    """The wait before attempt number ``attempt`` + 1; ``attempt`` counts failures from 1, ``draw`` is uniform in [0, 1).
+    """The wait after failure number ``attempt`` (from 1); ``draw`` is uniform in [0, 1).
 
     Never below a tenth of the bound, so that a run of small draws is no busy loop.
     """

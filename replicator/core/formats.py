@@ -263,9 +263,7 @@ class OpaqueFormat:
             tag = decode_tag(raw)
             return Decoded(tag.event_id, tag, head, tail)
         if self._policy == "refuse":
-            raise PoisonEvent(
-                "opaque_refused", "set `opaque: wrap` on the source to replicate bytes of any kind"
-            )
+            raise PoisonEvent("opaque_refused", "set `opaque: wrap` on the source to replicate bytes of any kind")
         tail = b"".join((b',"', WRAPPED_KEY.encode(), b'":"', b64encode(data), b'"}'))
         return Decoded(None, None, self._first, tail)
 

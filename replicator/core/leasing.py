@@ -5,8 +5,8 @@ not changed for ``duration_s`` on the observer's own monotonic clock has expired
 expired leases are taken up to an even share. A worker below its share asks the most loaded one for a single lease; the
 owner drains, releases, and the asker takes it.
 
-Why it is safe: taking is a conditional write on exactly the row that was seen, and grows the epoch, so of several takers
-one wins and everything the former owner writes afterwards is refused. Asking changes nothing but a wish. Why it
+Why it is safe: taking is a conditional write on exactly the row that was seen, and grows the epoch, so of several
+takers one wins and everything the former owner writes afterwards is refused. Asking changes nothing but a wish. Why it
 settles: a worker asks only while the other has at least two more than itself, so every move narrows the spread.
 """
 
@@ -76,9 +76,7 @@ def plan(
 ) -> LeasePlan:
     """The next moves of worker ``me``; linear in the number of rows."""
     active = [row for row in rows if not is_finished(row, links)]
-    held = [
-        row for row in active if row.owner is not None and not _has_expired(row, observer, now_s, settings)
-    ]
+    held = [row for row in active if row.owner is not None and not _has_expired(row, observer, now_s, settings)]
     loads = Counter(row.owner for row in held if row.owner is not None)
     mine = loads[me]
     workers = len(loads.keys() | {me})
@@ -111,9 +109,7 @@ def _ask(held: Collection[Lease], loads: Counter[str], me: str) -> Lease | None:
     most = max(loads.values())
     if most < loads[me] + 2:
         return None
-    rows = [
-        row for row in held if row.owner is not None and loads[row.owner] == most and row.wanted_by is None
-    ]
+    rows = [row for row in held if row.owner is not None and loads[row.owner] == most and row.wanted_by is None]
     return min(rows, key=lambda row: _order(me, row.shard), default=None)
 
 

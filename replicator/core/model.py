@@ -11,7 +11,7 @@ LinkName = NewType("LinkName", str)
 ShardId = NewType("ShardId", str)
 EventId = NewType("EventId", str)
 SequenceNumber = NewType("SequenceNumber", int)
-"""Vendors write it as a decimal string of up to 129 digits; an int compares right, a float or a plain string does not."""
+"""Vendors write it as a decimal string of up to 129 digits; an int compares right, a float or plain text does not."""
 
 
 class Record(Struct, frozen=True):

@@ -46,9 +46,7 @@ def encode_document(
     at_ms: int,
 ) -> bytes:
     text = b64encode(data).decode()
-    return msgspec.json.encode(
-        Document(FORMAT, link, reason, detail, origin.key, partition_key, attempts, at_ms, text)
-    )
+    return msgspec.json.encode(Document(FORMAT, link, reason, detail, origin.key, partition_key, attempts, at_ms, text))
 
 
 def decode_document(raw: bytes) -> Document:

@@ -83,9 +83,7 @@ class Router:
     def _look_up(self, generation: int, origin: Region) -> Forward | Drop:
         children = self._routes.children(generation, origin, self._here)
         if children is None:
-            raise PoisonEvent(
-                "unknown_generation", f"topology generation {generation} is not configured here"
-            )
+            raise PoisonEvent("unknown_generation", f"topology generation {generation} is not configured here")
         return FORWARD if self._peer in children else NO_ROUTE
 
 

@@ -147,9 +147,7 @@ class TagKeys:
     def __init__(self, current: str, keys: Mapping[str, bytes]) -> None:
         for key_id, secret in keys.items():
             if not KEY_ID.fullmatch(key_id) or not secret:
-                raise ValueError(
-                    f"tag key id {key_id!r} must match {KEY_ID.pattern} and its secret must not be empty"
-                )
+                raise ValueError(f"tag key id {key_id!r} must match {KEY_ID.pattern} and its secret must not be empty")
         if current not in keys:
             raise ValueError(f"the current tag key {current!r} is none of {', '.join(sorted(keys))}")
         self._current = current

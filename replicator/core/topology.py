@@ -112,9 +112,7 @@ def _check_edges(regions: Sequence[Region], edges: Sequence[Edge]) -> None:
         seen.add(ends)
 
 
-def _tree(
-    origin: Region, regions: Sequence[Region], edges: Sequence[Edge]
-) -> dict[Region, frozenset[Region]]:
+def _tree(origin: Region, regions: Sequence[Region], edges: Sequence[Edge]) -> dict[Region, frozenset[Region]]:
     named = [edge for edge in edges if edge.origins is not None and origin in edge.origins]
     if named:
         return _children(regions, named)
@@ -156,9 +154,7 @@ def prove(origin: Region, regions: Sequence[Region], tree: Tree) -> dict[Region,
                 raise TopologyError(f"cycle {_arrow(cycle)} for events from {origin}", (region, child))
             if child in paths:
                 both = f"{_arrow(paths[child])} and {_arrow(path)}"
-                raise TopologyError(
-                    f"{child} is reached twice by events from {origin}: {both}", (region, child)
-                )
+                raise TopologyError(f"{child} is reached twice by events from {origin}: {both}", (region, child))
             paths[child] = path
             waiting.append(child)
     missed = [region for region in regions if region not in paths]

@@ -85,14 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         "--limits", type=parse_limits, default=Limits(), help="aws (default), off, or a factor for the rates"
     )
     parser.add_argument("--iterator-ttl-s", type=float, default=300.0)
-    parser.add_argument(
-        "--settle-ms", type=int, default=0, help="how long a stream stays CREATING or UPDATING"
-    )
+    parser.add_argument("--settle-ms", type=int, default=0, help="how long a stream stays CREATING or UPDATING")
     parser.add_argument("--key-id", default="test")
     parser.add_argument("--secret", default="test")
-    parser.add_argument(
-        "--no-verify", action="store_true", help="check a signature's date only, not the signature"
-    )
+    parser.add_argument("--no-verify", action="store_true", help="check a signature's date only, not the signature")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input closes")
     return parser
 

@@ -161,9 +161,7 @@ class _Case:
                 missing[region] = absent
             self._find_reordered(region, arrived)
         counts = {name: self._counts[name] for name in FAULTS}
-        return Verdict(
-            len(self._at_home), delivered, **counts, examples=dict(self._examples), missing=missing
-        )
+        return Verdict(len(self._at_home), delivered, **counts, examples=dict(self._examples), missing=missing)
 
     def _found(self, fault: str, region: str, what: str) -> None:
         self._counts[fault] += 1
@@ -224,9 +222,7 @@ class _Case:
     def _look_at_replica(self, region: str, stored: Stored, path: Sequence[str], event: Written) -> None:
         """Bytes stay bytes: behind the tag, which stands in front, the written event goes on as it was."""
         is_same = (
-            stored.partition_key == event.key
-            and path[:1] == (event.home,)
-            and _is_tagged(stored.data, event.data)
+            stored.partition_key == event.key and path[:1] == (event.home,) and _is_tagged(stored.data, event.data)
         )
         if not is_same:
             self._found("altered", region, event.id)

@@ -152,6 +152,4 @@ async def _perform(options: Options, view: View, workdir: Path) -> Outcome:
 
 def _read_hubs(environment: Environment) -> Hubs:
     stream = environment.layout.stream
-    return {
-        region: read_hub(parts.ready.kinesis, region, stream) for region, parts in environment.regions.items()
-    }
+    return {region: read_hub(parts.ready.kinesis, region, stream) for region, parts in environment.regions.items()}

@@ -103,8 +103,7 @@ class Run:
         environment, script = self._environment, self._script
         stream, regions = environment.layout.stream, list(environment.regions)
         readers = {
-            region: HubReader(parts.ready.kinesis, region, stream)
-            for region, parts in environment.regions.items()
+            region: HubReader(parts.ready.kinesis, region, stream) for region, parts in environment.regions.items()
         }
         self._follower = Follower(readers)
         for number, region in enumerate(regions):

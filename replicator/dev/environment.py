@@ -122,9 +122,7 @@ class Environment:
             redis=parts.valkey.url,
             quarantine=self.quarantine / parts.region,
         )
-        return [
-            Worker(parts.region, index, self.config_file, variables) for index in range(self.layout.workers)
-        ]
+        return [Worker(parts.region, index, self.config_file, variables) for index in range(self.layout.workers)]
 
     async def stop(self) -> None:
         """End every process and proxy; safe to repeat."""

@@ -33,9 +33,7 @@ class Layout:
 def render_config(layout: Layout) -> str:
     """The YAML text; `config_variables` gives what its variables stand for."""
     return TEMPLATE.format(
-        regions="".join(
-            REGION.format(region=region, variable=_variable(region)) for region in layout.regions
-        ),
+        regions="".join(REGION.format(region=region, variable=_variable(region)) for region in layout.regions),
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,

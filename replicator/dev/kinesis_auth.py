@@ -52,9 +52,7 @@ class Verifier:
         if not self.is_strict:
             return
         if parts["key_id"] != self.key_id:
-            raise KinesisError(
-                "UnrecognizedClientException", "The security token included in the request is invalid."
-            )
+            raise KinesisError("UnrecognizedClientException", "The security token included in the request is invalid.")
         self._check_scope(parts["scope"], date)
         expected = self._signature(request, parts["headers"], parts["scope"], date)
         if not hmac.compare_digest(expected, parts["signature"]):
@@ -94,16 +92,12 @@ def check_date(date: str, now_ms: int) -> None:
     try:
         signed = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError as exc:
-        raise KinesisError(
-            "IncompleteSignatureException", f"Date must be in ISO-8601 'basic format': {date}"
-        ) from exc
+        raise KinesisError("IncompleteSignatureException", f"Date must be in ISO-8601 'basic format': {date}") from exc
     off_ms = signed.timestamp() * 1000 - now_ms
     if off_ms < -SKEW_MAX_MS:
         raise invalid_signature(f"Signature expired: {date} is now earlier than {_text(now_ms)} - 5 min.")
     if off_ms > SKEW_MAX_MS:
-        raise invalid_signature(
-            f"Signature not yet current: {date} is still later than {_text(now_ms)} + 5 min."
-        )
+        raise invalid_signature(f"Signature not yet current: {date} is still later than {_text(now_ms)} + 5 min.")
 
 
 def invalid_signature(message: str) -> KinesisError:

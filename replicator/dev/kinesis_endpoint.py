@@ -173,9 +173,7 @@ class KinesisEndpoint:
         if not isinstance(call.request, wire.PutRecords):
             return call.answer()
         count = len(call.request.records)
-        failing = (
-            self.faults.failing_entries(struck["fail_entries"], count) if "fail_entries" in struck else {}
-        )
+        failing = self.faults.failing_entries(struck["fail_entries"], count) if "fail_entries" in struck else {}
         order = self.faults.shuffled(count) if "shuffle_entries" in struck else None
         return self.state.put_records(call.request, failing, order)
 

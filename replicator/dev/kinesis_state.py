@@ -261,13 +261,9 @@ class KinesisState:
                         "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis."
                     )
                 return shard.position_at_ms(round(seconds * 1000))
-        raise invalid(
-            f"Must specify a valid iterator type and its argument, not {request.shard_iterator_type}."
-        )
+        raise invalid(f"Must specify a valid iterator type and its argument, not {request.shard_iterator_type}.")
 
-    def _read(
-        self, stream: Stream, shard: ShardLog, position: int, limit: int, now_ms: int
-    ) -> wire.GetRecordsReply:
+    def _read(self, stream: Stream, shard: ShardLog, position: int, limit: int, now_ms: int) -> wire.GetRecordsReply:
         if not shard.reads.admits(0, now_ms):
             stream.counts["reads_throttled"] += 1
             raise throttled(stream, shard)

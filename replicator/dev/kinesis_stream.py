@@ -80,9 +80,7 @@ class Stream:
         parent = self._writable(shard_id, now_ms)
         at = self._hash_key(new_start)
         if not parent.hash_start < at <= parent.hash_end:
-            raise invalid(
-                f"NewStartingHashKey {new_start} used in SplitShard() on shard {shard_id} is not valid."
-            )
+            raise invalid(f"NewStartingHashKey {new_start} used in SplitShard() on shard {shard_id} is not valid.")
         for hash_range in ((parent.hash_start, at - 1), (at, parent.hash_end)):
             self._add(hash_range, (parent,), tick_s, now_ms)
         self._reshaped([parent], now_ms)
@@ -92,9 +90,7 @@ class Stream:
         parents = (self._writable(shard_id, now_ms), self._writable(adjacent_id, now_ms))
         low, high = sorted(parents, key=lambda shard: shard.hash_start)
         if low.hash_end + 1 != high.hash_start:
-            raise invalid(
-                f"Shards {shard_id} and {adjacent_id} in stream {self.name} are not an adjacent pair."
-            )
+            raise invalid(f"Shards {shard_id} and {adjacent_id} in stream {self.name} are not an adjacent pair.")
         self._add((low.hash_start, high.hash_end), parents, tick_s, now_ms)
         self._reshaped(list(parents), now_ms)
 
@@ -148,12 +144,8 @@ class Stream:
             raise invalid(f"Invalid hash key {text}: a decimal number below 2^128 is expected.")
         return int(text)
 
-    def _add(
-        self, hash_range: tuple[int, int], parents: tuple[ShardLog, ...], tick_s: int, now_ms: int
-    ) -> None:
-        shard = ShardLog(
-            self._numbered, hash_range, parents, created_s=tick_s, now_ms=now_ms, limits=self._limits
-        )
+    def _add(self, hash_range: tuple[int, int], parents: tuple[ShardLog, ...], tick_s: int, now_ms: int) -> None:
+        shard = ShardLog(self._numbered, hash_range, parents, created_s=tick_s, now_ms=now_ms, limits=self._limits)
         self._numbered += 1
         self.shards[shard.id] = shard
         for parent in parents:

@@ -59,9 +59,7 @@ async def awaiting(steps: Steps[T]) -> T:
 class Child:
     """A running process. Leaving its ``with`` block kills it."""
 
-    def __init__(
-        self, name: str, argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, name: str, argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> None:
         """Start ``argv`` with output appended to ``log``; ``env`` is added to our own environment."""
         self.name = name
         self.log = log

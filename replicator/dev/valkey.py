@@ -106,9 +106,7 @@ class Valkey:
 
 
 @asynccontextmanager
-async def valkey(
-    *, password: str | None = None, is_cluster: bool = False, port: int = 0
-) -> AsyncIterator[Valkey]:
+async def valkey(*, password: str | None = None, is_cluster: bool = False, port: int = 0) -> AsyncIterator[Valkey]:
     """A running server for the length of a ``with`` block."""
     server = Valkey(password=password, is_cluster=is_cluster, port=port)
     try:

@@ -158,8 +158,7 @@ class Producer:
             return False
         except Lost:
             self._ledger.record(
-                Written(event.id, event.home, event.key, event.data, is_acknowledged=False)
-                for event in request
+                Written(event.id, event.home, event.key, event.data, is_acknowledged=False) for event in request
             )
             return False
         self._ledger.record(event for event, is_stored in zip(request, stored, strict=True) if is_stored)

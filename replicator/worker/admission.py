@@ -25,9 +25,7 @@ QUARANTINE_RETRY_S = 1.0
 class Admission:
     """The gate of one (link, shard)."""
 
-    def __init__(
-        self, link: Link, router: Router, preparer: Preparer, quarantine: Quarantine, clock: Clock
-    ) -> None:
+    def __init__(self, link: Link, router: Router, preparer: Preparer, quarantine: Quarantine, clock: Clock) -> None:
         self._link = link
         self._router = router
         self._preparer = preparer

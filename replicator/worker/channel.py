@@ -21,13 +21,12 @@ from replicator.core.model import (
     ClaimMark,
     Origin,
     Position,
-    SequenceNumber,
     ShardEnd,
     ShardId,
     TrimHorizon,
     position_text,
 )
-from replicator.core.watermark import Watermark, furthest
+from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, PositionLost, StoreUnavailable, TransientError
 from replicator.ports import ClaimSession, Cursor
 from replicator.worker.admission import Admission
@@ -36,6 +35,7 @@ from replicator.worker.link import Link
 from replicator.worker.prepare import Prepared
 from replicator.worker.publisher import Publisher
 from replicator.worker.recovery import Recovery
+from replicator.worker.settlement import Settlement
 from replicator.worker.shard_log import Batch, ShardLog
 from replicator.worker.span import Item, Span
 
@@ -46,7 +46,6 @@ T = TypeVar("T")
 DONE = ord("d")
 STORE_RETRY_S = 0.5
 LAG_VALID_S = 30.0
-SETTLE_PARTLY_S = 2.0
 NOTHING_OPEN = ClaimMark("", 0)
 """The mark of a release that left nothing behind the checkpoint: whatever the claim store says, nothing is in doubt."""
 
@@ -74,14 +73,11 @@ class Channel:
         self._recovery = recovery
         self._admission = admission
         self._make_durable = make_durable
-        self._watermark: Watermark[Span] = Watermark(durable.position)
+        self._settlement = Settlement(claiming, durable.position)
         self._publisher = Publisher(link, recovery, self._close, self._poisoned)
-        self._finished: asyncio.Queue[Span] = asyncio.Queue()
-        self._progress = asyncio.Event()
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
         self._landed: set[Origin] = set()
-        self._open_bytes = 0
         self._position = durable.position
         self._cursor: Cursor | None = None
         self._draining = asyncio.Event()
@@ -97,14 +93,15 @@ class Channel:
         """Return when the shard has ended for this link, or after `drain`. Raises Fenced."""
         async with asyncio.TaskGroup() as group:
             intake = group.create_task(self._take_in())
-            settling = group.create_task(self._settle_loop())
+            settling = group.create_task(self._settlement.run())
             publishing = group.create_task(self._publisher.run())
             await intake
             await self._until_settled()
             self._publisher.stop_taking()
             is_quiet = await self._until_quiet(publishing)
             settling.cancel()
-        await self._settle_partly_in_time()
+        if not await self._settlement.settle_partly():
+            logger.warning("drain.unmarked", link=self.link.name, shard=self.shard)
         self.final = self._final(is_quiet)
         self.state = "stopped"
 
@@ -115,16 +112,16 @@ class Channel:
 
     async def _until_settled(self) -> None:
         """Every span settled; while draining only as long as the budget allows."""
-        while self._watermark.open:
-            self._progress.clear()
+        while self._settlement.open:
+            self._settlement.progress.clear()
             if not self._draining.is_set():
-                await self._unless_draining(self._progress.wait())
+                await self._unless_draining(self._settlement.progress.wait())
                 continue
             if self.link.state != "up":
                 return
             try:
                 async with asyncio.timeout_at(self._drain_until_s):
-                    await self._progress.wait()
+                    await self._settlement.progress.wait()
             except TimeoutError:
                 return
 
@@ -142,7 +139,7 @@ class Channel:
         session = await self._claiming.attach()
         if session is not None:
             self._position = furthest(self._durable.position, session.watermark)
-            self._watermark.position = self._position
+            self._settlement.start_at(self._position)
         floor_ms = self._durable.attempt_floor_ms
         if floor_ms is not None and self._is_in_doubt(session):
             self.state = "in_doubt"
@@ -165,8 +162,8 @@ class Channel:
         await self._unless_draining(self._begin())
         while not self._draining.is_set() and self._position != ShardEnd():
             if not self._has_room():
-                self._progress.clear()
-                await self._unless_draining(self._progress.wait())
+                self._settlement.progress.clear()
+                await self._unless_draining(self._settlement.progress.wait())
                 continue
             batch = await self._unless_draining(self._next())
             if batch is not None:
@@ -179,7 +176,8 @@ class Channel:
     def _has_room(self) -> bool:
         settings = self.link.settings
         return (
-            len(self._watermark.open) < settings.open_spans_max and self._open_bytes < settings.open_bytes_max
+            len(self._settlement.open) < settings.open_spans_max
+            and self._settlement.open_bytes < settings.open_bytes_max
         )
 
     async def _next(self) -> Batch | None:
@@ -202,8 +200,8 @@ class Channel:
         size = self.link.settings.span_records_max
         for start in range(0, max(1, len(batch.records)), size):
             while not self._has_room() and not self._draining.is_set():
-                self._progress.clear()
-                await self._unless_draining(self._progress.wait())
+                self._settlement.progress.clear()
+                await self._unless_draining(self._settlement.progress.wait())
             if self._draining.is_set():
                 return
             part = batch.records[start : start + size]
@@ -214,16 +212,11 @@ class Channel:
 
     async def _take_span(self, records: Sequence[Prepared], end: Position) -> None:
         span = Span(end, oldest_ms=records[0].record.arrival_ms if records else 0)
-        self._watermark.add(span)
+        self._settlement.add(span)
         span.items = await self._admission.admit(span, records)
-        self._open_bytes += span.size_bytes
-        if not span.items:
-            if span.pending == 0:
-                self._finished.put_nowait(span)
-            return
-        if not await self._allow_attempts(span):
-            return
-        await self._claim(span)
+        self._settlement.opened(span)
+        if span.items and await self._allow_attempts(span):
+            await self._claim(span)
 
     async def _allow_attempts(self, span: Span) -> bool:
         """Make the attempt floor durable before the first attempt; false when draining came first."""
@@ -245,9 +238,7 @@ class Channel:
             try:
                 await self._make_durable()
             except StoreUnavailable as exc:
-                logger.warning(
-                    "checkpoint.unavailable", link=self.link.name, shard=self.shard, error=str(exc)
-                )
+                logger.warning("checkpoint.unavailable", link=self.link.name, shard=self.shard, error=str(exc))
                 await asyncio.sleep(STORE_RETRY_S)
             else:
                 return True
@@ -287,72 +278,33 @@ class Channel:
     def _close(self, item: Item) -> None:
         for copy in self._admission.close(item):
             self.link.count("events_dropped_total", reason="duplicate")
-            self._count_down(copy.span)
-        self._count_down(item.span)
-
-    def _count_down(self, span: Span) -> None:
-        span.pending -= 1
-        if span.pending == 0:
-            self._finished.put_nowait(span)
-
-    async def _settle_loop(self) -> None:
-        while True:
-            span = await self._finished.get()
-            await self._claiming.settle(span.store, span.batch, (), self._mark())
-            span.is_finished = True
-            self._open_bytes -= span.size_bytes
-            self._watermark.advance()
-            self._progress.set()
-
-    async def _settle_partly_in_time(self) -> None:
-        try:
-            async with asyncio.timeout(SETTLE_PARTLY_S):
-                await self._settle_partly()
-        except TimeoutError:
-            logger.warning("drain.unmarked", link=self.link.name, shard=self.shard)
-
-    async def _settle_partly(self) -> None:
-        """Tell the claim store what of the unfinished spans is done, so that the next owner need not ask the peer."""
-        for span in self._watermark.open:
-            undone = [item.index for item in span.items if not item.is_done]
-            if span.pending == 0 or len(undone) < len(span.items):
-                is_marked = await self._claiming.settle(span.store, span.batch, undone, self._mark())
-                span.is_marked = is_marked
-                span.is_finished = span.pending == 0
-        self._watermark.advance()
-
-    def _mark(self) -> SequenceNumber:
-        position = self._watermark.position
-        return position.sequence if isinstance(position, After) else SequenceNumber(0)
+            self._settlement.count_down(copy.span)
+        self._settlement.count_down(item.span)
 
     # --- what is durable -------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
         """What may be stored now. ``released`` stays as it was read until this session attempts something."""
         if not self._may_attempt:
-            return Checkpoint(
-                self._watermark.position, self._durable.attempt_floor_ms, self._durable.released
-            )
-        return Checkpoint(self._watermark.position, self._floor())
+            return Checkpoint(self._settlement.position, self._durable.attempt_floor_ms, self._durable.released)
+        return Checkpoint(self._settlement.position, self._floor())
 
     def _floor(self) -> int | None:
         if self._landed:
             return self._floor_ms
-        floors = [span.floor_ms for span in self._watermark.open if span.floor_ms is not None]
+        floors = [span.floor_ms for span in self._settlement.open if span.floor_ms is not None]
         return min(floors) if floors else self.link.peer_estimate_ms() or self._floor_ms
 
     def _final(self, is_quiet: bool) -> Checkpoint:
         checkpoint = self.checkpoint()
         if not self._may_attempt or not is_quiet or self._landed:
             return checkpoint
-        partly = [span for span in self._watermark.open if any(item.is_done for item in span.items)]
+        partly = [span for span in self._settlement.open if any(item.is_done for item in span.items)]
         session = self._claiming.session
         released: ClaimMark | None = NOTHING_OPEN
         if partly:
             is_marked = all(span.is_marked for span in partly)
-            released = (
-                ClaimMark(session.store, self._claiming.batch) if session is not None and is_marked else None
-            )
+            released = ClaimMark(session.store, self._claiming.batch) if session is not None and is_marked else None
         return Checkpoint(checkpoint.position, checkpoint.attempt_floor_ms, released)
 
     async def forget(self) -> None:
@@ -362,7 +314,7 @@ class Channel:
 
     def lag_ms(self, now_ms: int) -> int | None:
         """Age of the oldest record not yet done; 0 at the tip; None without a recent look at the source."""
-        oldest = min((span.oldest_ms for span in self._watermark.open if span.oldest_ms), default=None)
+        oldest = min((span.oldest_ms for span in self._settlement.open if span.oldest_ms), default=None)
         if oldest is not None:
             return max(0, now_ms - oldest)
         if self._log.read_ok_s is None or _now_s() - self._log.read_ok_s > LAG_VALID_S:
@@ -375,15 +327,15 @@ class Channel:
 
     @property
     def open_bytes(self) -> int:
-        return self._open_bytes
+        return self._settlement.open_bytes
 
     def status(self, now_ms: int) -> dict[str, object]:
         return {
             "state": self.state,
-            "position": position_text(self._watermark.position),
+            "position": position_text(self._settlement.position),
             "lag_ms": self.lag_ms(now_ms),
-            "open_spans": len(self._watermark.open),
-            "open_bytes": self._open_bytes,
+            "open_spans": len(self._settlement.open),
+            "open_bytes": self._settlement.open_bytes,
             "waiting": self._publisher.waiting,
             "in_flight": self._publisher.in_flight,
             "in_doubt": self._publisher.in_doubt,

@@ -64,9 +64,7 @@ class Claiming:
         self._batch = batch
         return batch, verdicts
 
-    async def settle(
-        self, store: str | None, batch: int | None, undone: Collection[int], mark: SequenceNumber
-    ) -> bool:
+    async def settle(self, store: str | None, batch: int | None, undone: Collection[int], mark: SequenceNumber) -> bool:
         """Mark a batch done in the store; false when the store no longer knows it or is away."""
         session = self.session
         if session is None or batch is None or store != session.store:
@@ -78,9 +76,7 @@ class Claiming:
             return False
         return done is not None
 
-    async def _settled(
-        self, session: ClaimSession, batch: int, undone: Collection[int], mark: SequenceNumber
-    ) -> bool:
+    async def _settled(self, session: ClaimSession, batch: int, undone: Collection[int], mark: SequenceNumber) -> bool:
         await self._store.settle(session, batch, undone, mark)
         return True
 
@@ -108,9 +104,7 @@ class Claiming:
             try:
                 return await call()
             except StoreUnavailable as exc:
-                logger.warning(
-                    "claims.unavailable", link=self._link.name, policy=self._on_loss, error=str(exc)
-                )
+                logger.warning("claims.unavailable", link=self._link.name, policy=self._on_loss, error=str(exc))
                 self._link.count("claim_store_unavailable_total")
                 self._away_until_s = loop.time() + RETRY_S
             if self._on_loss == "continue":

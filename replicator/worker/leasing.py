@@ -250,9 +250,9 @@ class LeaseKeeper:
     async def _tidy(self, rows: list[Lease]) -> None:
         """Rows of finished shards that the source no longer lists are of no use to anyone."""
         for row in rows:
-            if self._listed is not None and row.shard not in self._listed and row.owner is None:
-                if is_finished(row, self._links):
-                    await self._store.delete(row)
+            is_gone = self._listed is not None and row.shard not in self._listed
+            if is_gone and row.owner is None and is_finished(row, self._links):
+                await self._store.delete(row)
 
     async def _replace(self, row: Lease, now_s: float) -> None:
         """The source was deleted and made again: what the row says is about a stream that is gone."""
@@ -278,9 +278,7 @@ class LeaseKeeper:
         except Fenced as exc:
             self._give_up(held, "fenced", str(exc))
             return
-        except (
-            Exception
-        ):  # whatever went wrong in one shard, the others go on and somebody takes this one again
+        except Exception:  # whatever went wrong in one shard, the others go on and somebody takes this one again
             logger.exception("shard.failed", source=self._name, shard=shard)
             self._telemetry.count("lease_moves_total", 1, source=self._name, kind="failed")
             await asyncio.sleep(self._settings.renew_s)

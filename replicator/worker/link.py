@@ -101,7 +101,7 @@ class Link:
     async def wait_open(self) -> None:
         """Return when the link may send: not paused, and not backing off."""
         await self._resumed.wait()
-        while (wait_s := self.health.wait_s(_now_s())) > 0:
+        while (wait_s := self.health.wait_s(_now_s())) > 0:  # noqa: ASYNC110 - waits for a time, not for an event
             await asyncio.sleep(wait_s)
 
     def failed(self, exc: Exception) -> None:
@@ -109,9 +109,7 @@ class Link:
         base_s = self.settings.backoff_base_s
         if isinstance(exc, Misconfigured):
             base_s = self.settings.misconfigured_wait_s
-        self.health.failed(
-            _now_s(), self._rng.random(), str(exc), base_s=base_s, max_s=self.settings.backoff_max_s
-        )
+        self.health.failed(_now_s(), self._rng.random(), str(exc), base_s=base_s, max_s=self.settings.backoff_max_s)
 
     def draw(self) -> float:
         return self._rng.random()

@@ -72,9 +72,7 @@ class Preparer:
             self._keys.verify(tag)
 
     def _coordinates(self, record: Record) -> Origin:
-        return Origin(
-            self._here, self._source, self._incarnation, self._shard, record.sequence, record.sub_sequence
-        )
+        return Origin(self._here, self._source, self._incarnation, self._shard, record.sequence, record.sub_sequence)
 
     def entry(self, prepared: Prepared) -> Entry:
         """What leaves this region, the same for every peer; encoded at the first call and kept."""
@@ -114,7 +112,5 @@ def sender_and_origin(event_format: Format) -> Callable[[bytes], tuple[Region, O
 
 def _claim(region: Region, event_id: str, decoded: Decoded) -> bytes:
     """Identity of the event (its id is unique within the region it was born in) and of its bytes."""
-    digest = blake2b(
-        f"{region}\n{event_id}".encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES
-    ).digest()
+    digest = blake2b(f"{region}\n{event_id}".encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
     return digest + decoded.check().to_bytes(CHECK_BYTES, "big")

@@ -176,9 +176,7 @@ class Publisher:
         self._link.count("in_doubt_total", len(taken))
         self.in_doubt += len(taken)
         try:
-            found = await self._recovery.find_request(
-                exc.sent_ms, {item.prepared.origin for _, item in taken}
-            )
+            found = await self._recovery.find_request(exc.sent_ms, {item.prepared.origin for _, item in taken})
         finally:
             self.in_doubt -= len(taken)
         self._stored([place for place in taken if place[1].prepared.origin in found])

@@ -1,4 +1,4 @@
-"""One worker of one region: a lease keeper per source, a link per (source, peer), and what they say about themselves."""
+"""One worker of one region: a lease keeper per source, a link per (source, peer), and what they say of themselves."""
 
 import asyncio
 import random
@@ -230,17 +230,13 @@ class Service:
 
     def _forget_runners(self, source: SourceName, held: Container[ShardId]) -> None:
         """Shards that are no longer ours are not spoken of."""
-        self._runners = {
-            key: runner for key, runner in self._runners.items() if key[0] != source or key[1] in held
-        }
+        self._runners = {key: runner for key, runner in self._runners.items() if key[0] != source or key[1] in held}
 
     def _publish_link(self, link: Link) -> None:
         channels = self._channels_of(link)
         lag_ms = _worst([channel.lag_ms(self._clock.now_ms()) for channel in channels.values()])
         self._telemetry.gauge("replication_lag_ms", NO_DATA if lag_ms is None else lag_ms, link=link.name)
-        self._telemetry.gauge(
-            "lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name
-        )
+        self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
         self._telemetry.gauge("queue_bytes", sum(c.open_bytes for c in channels.values()), link=link.name)
 
 

@@ -154,9 +154,7 @@ class ShardLog:
             if segment.before == position:
                 return self._batch(segment, segment.records)
             if isinstance(position, After) and _covers(segment, position.sequence):
-                return self._batch(
-                    segment, [p for p in segment.records if p.record.sequence > position.sequence]
-                )
+                return self._batch(segment, [p for p in segment.records if p.record.sequence > position.sequence])
         return None
 
     def _batch(self, segment: Segment, records: Sequence[Prepared]) -> Batch:

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from streams import Stream, open_stream  # noqa: E402 - tests are no package; the path comes first
+from streams import Stream, open_stream
 
 
 @pytest.fixture(params=["memory", "kinesis"])

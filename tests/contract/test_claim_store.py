@@ -55,9 +55,7 @@ def scope(new_name: Callable[[str], str]) -> ClaimScope:
     return scope_of(new_name(f"peer-{os.getpid()}"))
 
 
-async def test_an_event_is_new_until_it_is_settled_and_done_from_then_on(
-    store: ClaimStore, scope: ClaimScope
-) -> None:
+async def test_an_event_is_new_until_it_is_settled_and_done_from_then_on(store: ClaimStore, scope: ClaimScope) -> None:
     session = await store.attach(scope, 1)
     assert session.is_new
     both = claim_of("a") + claim_of("b")
@@ -69,16 +67,12 @@ async def test_an_event_is_new_until_it_is_settled_and_done_from_then_on(
 
 async def test_the_same_id_with_other_bytes_is_another_event(store: ClaimStore, scope: ClaimScope) -> None:
     session = await store.attach(scope, 1)
-    for batch, (version, verdict) in enumerate(
-        [(0, b"n"), (1, b"c"), (0, b"d"), (1, b"d"), (2, b"c")], start=1
-    ):
+    for batch, (version, verdict) in enumerate([(0, b"n"), (1, b"c"), (0, b"d"), (1, b"d"), (2, b"c")], start=1):
         assert await store.claim(session, batch, claim_of("a", version)) == verdict
         await store.settle(session, batch, (), NONE)
 
 
-async def test_two_versions_under_way_together_are_both_remembered(
-    store: ClaimStore, scope: ClaimScope
-) -> None:
+async def test_two_versions_under_way_together_are_both_remembered(store: ClaimStore, scope: ClaimScope) -> None:
     session = await store.attach(scope, 1)
     assert await store.claim(session, 1, claim_of("a", 0) + claim_of("a", 1)) == b"nn"
     await store.settle(session, 1, (), NONE)
@@ -127,9 +121,7 @@ async def test_a_batch_out_of_turn_means_the_store_went_back(store: ClaimStore, 
         await store.settle(session, 2, (), NONE)
 
 
-async def test_a_forgotten_scope_answers_lost_and_never_starts_anew(
-    store: ClaimStore, scope: ClaimScope
-) -> None:
+async def test_a_forgotten_scope_answers_lost_and_never_starts_anew(store: ClaimStore, scope: ClaimScope) -> None:
     session = await store.attach(scope, 1)
     await store.claim(session, 1, claim_of("a"))
     await store.forget(session)
@@ -162,9 +154,7 @@ async def test_the_window_passes_in_memory() -> None:
     assert await memory.claim(session, 3, claim_of("a")) == b"n"
 
 
-async def test_the_window_passes_in_redis_and_nothing_stays_behind(
-    valkey_url: str, scope: ClaimScope
-) -> None:
+async def test_the_window_passes_in_redis_and_nothing_stays_behind(valkey_url: str, scope: ClaimScope) -> None:
     claims = connect(valkey_url, window_s=0.2, timeout_s=5.0)
     client = Redis.from_url(valkey_url)
     try:
@@ -185,9 +175,7 @@ async def test_the_window_passes_in_redis_and_nothing_stays_behind(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
-        st.tuples(
-            st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True), st.sets(st.integers(0, 11))
-        ),
+        st.tuples(st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True), st.sets(st.integers(0, 11))),
         max_size=12,
     )
 )

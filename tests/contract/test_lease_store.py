@@ -89,7 +89,8 @@ async def test_a_renewal_beats_and_stores_the_given_checkpoints_only(store: Leas
 
 
 @pytest.mark.parametrize(
-    "checkpoint", [Checkpoint(TrimHorizon()), Checkpoint(AtTimestamp(5), 0), Checkpoint(ShardEnd(), 9, ClaimMark("", 0)), BIG]
+    "checkpoint",
+    [Checkpoint(TrimHorizon()), Checkpoint(AtTimestamp(5), 0), Checkpoint(ShardEnd(), 9, ClaimMark("", 0)), BIG],
 )
 async def test_every_checkpoint_is_read_back_as_it_was_stored(store: LeaseStore, checkpoint: Checkpoint) -> None:
     lease = await taken(store)
@@ -154,7 +155,10 @@ async def test_the_start_of_a_link_is_what_was_proposed_first(store: LeaseStore)
 
 async def test_a_write_whose_answer_was_lost_may_be_repeated(aws_url: str, new_name: Callable[[str], str]) -> None:
     table = new_name("leases")
-    async with Proxy(aws_url) as proxy, AwsSession().client("dynamodb", "us-east-1", proxy.url, timeout_s=1.0) as client:
+    async with (
+        Proxy(aws_url) as proxy,
+        AwsSession().client("dynamodb", "us-east-1", proxy.url, timeout_s=1.0) as client,
+    ):
         await ensure_table(client, table)
         store = DynamoDbLeases(client, table)
         await store.create(ORDERS, SHARD, "17")
@@ -180,7 +184,9 @@ async def test_a_missing_table_is_a_matter_for_an_operator(aws_url: str) -> None
             await DynamoDbLeases(client, "no-such-table").rows(ORDERS)
 
 
-@pytest.mark.parametrize(("attribute", "value"), [("v", {"N": "2"}), ("checkpoints", {"M": {"l": {"M": {"position": {"S": "?"}}}}})])
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("v", {"N": "2"}), ("checkpoints", {"M": {"l": {"M": {"position": {"S": "?"}}}}})]
+)
 async def test_a_row_of_another_format_is_named_and_left_alone(
     aws_url: str, new_name: Callable[[str], str], attribute: str, value: dict[str, object]
 ) -> None:

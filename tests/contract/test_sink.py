@@ -39,9 +39,9 @@ async def stored(stream: Stream) -> list[bytes]:
 
 
 async def test_what_is_put_is_there_under_its_key(stream: Stream) -> None:
-    assert list(await stream.sink.put([Entry(b"\x00{\"a\":1}", "kéy \"x\"\\")])) == [None]
+    assert list(await stream.sink.put([Entry(b'\x00{"a":1}', 'kéy "x"\\')])) == [None]
     [record] = (await stream.source.read(await stream.source.open(FIRST, TrimHorizon()), 10)).records
-    assert (record.data, record.partition_key) == (b"\x00{\"a\":1}", "kéy \"x\"\\")
+    assert (record.data, record.partition_key) == (b'\x00{"a":1}', 'kéy "x"\\')
 
 
 async def test_entries_that_fail_singly_are_named_and_are_not_there(stream: Stream) -> None:
@@ -144,7 +144,7 @@ async def test_a_connection_cut_while_waiting_is_in_doubt(kinesis_url: str) -> N
         sink, http = await sink_at(proxy.url, "nobody", 10.0)
         async with http:
             putting = asyncio.ensure_future(sink.put(entries("a")))
-            while not proxy.counters.bytes_up:
+            while not proxy.counters.bytes_up:  # noqa: ASYNC110 - a counter of the proxy, nothing to wait on
                 await asyncio.sleep(0.01)
             proxy.cut()
             with pytest.raises(InDoubt):

@@ -101,9 +101,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "stdin"])
-async def test_the_aws_process_ends_cleanly_on_sigterm_and_when_its_stdin_closes(
-    tmp_path: Path, how: str
-) -> None:
+async def test_the_aws_process_ends_cleanly_on_sigterm_and_when_its_stdin_closes(tmp_path: Path, how: str) -> None:
     with start_aws(REGION, tmp_path / "log", "--kinesis-only") as child:
         await child.ready(aws_ready)
         if how == "SIGTERM":
@@ -113,13 +111,9 @@ async def test_the_aws_process_ends_cleanly_on_sigterm_and_when_its_stdin_closes
         assert await child.ended(DEADLINE_S) == 0
 
 
-def test_moto_behind_its_lock_stores_every_concurrent_write(
-    aws_url: str, new_name: Callable[[str], str]
-) -> None:
+def test_moto_behind_its_lock_stores_every_concurrent_write(aws_url: str, new_name: Callable[[str], str]) -> None:
     table = new_name("table")
-    client = boto3.client(
-        "dynamodb", endpoint_url=aws_url, region_name=REGION, config=Config(max_pool_connections=8)
-    )
+    client = boto3.client("dynamodb", endpoint_url=aws_url, region_name=REGION, config=Config(max_pool_connections=8))
     client.create_table(
         TableName=table,
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
@@ -142,9 +136,7 @@ def test_moto_behind_its_lock_stores_every_concurrent_write(
     client.close()
 
 
-def test_an_event_put_on_a_bus_arrives_in_the_queue_of_its_rule(
-    aws_url: str, new_name: Callable[[str], str]
-) -> None:
+def test_an_event_put_on_a_bus_arrives_in_the_queue_of_its_rule(aws_url: str, new_name: Callable[[str], str]) -> None:
     name = new_name("hub")
     events = boto3.client("events", endpoint_url=aws_url, region_name=REGION)
     sqs = boto3.client("sqs", endpoint_url=aws_url, region_name=REGION)
@@ -153,9 +145,7 @@ def test_an_event_put_on_a_bus_arrives_in_the_queue_of_its_rule(
     events.create_event_bus(Name=name)
     events.put_rule(Name=name, EventBusName=name, EventPattern='{"source": ["shop"]}')
     events.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "q", "Arn": arn}])
-    events.put_events(
-        Entries=[{"EventBusName": name, "Source": "shop", "DetailType": "order", "Detail": "{}"}]
-    )
+    events.put_events(Entries=[{"EventBusName": name, "Source": "shop", "DetailType": "order", "Detail": "{}"}])
     [message] = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
     assert msgspec.json.decode(message["Body"])["source"] == "shop"
     events.close()
@@ -164,9 +154,7 @@ def test_an_event_put_on_a_bus_arrives_in_the_queue_of_its_rule(
 
 def test_an_object_put_to_s3_is_read_back(aws_url: str, new_name: Callable[[str], str]) -> None:
     bucket = new_name("bucket")
-    s3 = boto3.client(
-        "s3", endpoint_url=aws_url, region_name=REGION, config=Config(s3={"addressing_style": "path"})
-    )
+    s3 = boto3.client("s3", endpoint_url=aws_url, region_name=REGION, config=Config(s3={"addressing_style": "path"}))
     s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="a/b", Body=b"x" * 100_000)
     assert s3.get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"x" * 100_000

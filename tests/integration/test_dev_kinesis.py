@@ -60,9 +60,7 @@ class Bench:
         return list(self.client.list_shards(StreamName=self.name)["Shards"])
 
     def iterator(self, shard: str, kind: str = "TRIM_HORIZON", **more: Any) -> str:
-        reply = self.client.get_shard_iterator(
-            StreamName=self.name, ShardId=shard, ShardIteratorType=kind, **more
-        )
+        reply = self.client.get_shard_iterator(StreamName=self.name, ShardId=shard, ShardIteratorType=kind, **more)
         return str(reply["ShardIterator"])
 
     def page(self, shard: str, kind: str = "TRIM_HORIZON", **more: Any) -> dict[str, Any]:
@@ -223,9 +221,7 @@ def test_merged_shards_name_both_parents(make_stream: Callable[[int], Bench]) ->
     left, right, far = (shard["ShardId"] for shard in bench.shards())
     for pair in ((left, far), (left, left)):
         with pytest.raises(ClientError) as refused:
-            bench.client.merge_shards(
-                StreamName=bench.name, ShardToMerge=pair[0], AdjacentShardToMerge=pair[1]
-            )
+            bench.client.merge_shards(StreamName=bench.name, ShardToMerge=pair[0], AdjacentShardToMerge=pair[1])
         assert code(refused) == "InvalidArgumentException"
     bench.client.merge_shards(StreamName=bench.name, ShardToMerge=left, AdjacentShardToMerge=right)
     child = bench.shards()[-1]
@@ -255,9 +251,7 @@ def test_eight_threads_write_four_thousand_records_and_each_is_stored_once(
     with ThreadPoolExecutor(8) as pool:
         acknowledged = [number for numbers in pool.map(write, range(8)) for number in numbers]
     stored = [data for shard in bench.shards() for data in bench.payloads(shard["ShardId"])]
-    assert sorted(stored) == sorted(
-        b"%d-%d-%d" % (w, b, i) for w in range(8) for b in range(10) for i in range(50)
-    )
+    assert sorted(stored) == sorted(b"%d-%d-%d" % (w, b, i) for w in range(8) for b in range(10) for i in range(50))
     assert len(set(acknowledged)) == 4000
 
 
@@ -344,9 +338,7 @@ def test_limits_are_those_of_aws_unless_told_otherwise(tmp_path: Path) -> None:
 
 
 def test_an_iterator_expires(tmp_path: Path) -> None:
-    with start_aws(
-        REGION, tmp_path / "log", "--kinesis-only", "--limits", "off", "--iterator-ttl-s", "0.01"
-    ) as child:
+    with start_aws(REGION, tmp_path / "log", "--kinesis-only", "--limits", "off", "--iterator-ttl-s", "0.01") as child:
         client = client_of(child.wait_ready(aws_ready).kinesis)
         client.create_stream(StreamName="s", ShardCount=1)
         assert "ExpiredIteratorException" in read_errors(Bench(client, "s"), attempts=1000)

@@ -49,9 +49,7 @@ def test_a_new_stream_has_its_shards_and_is_active(kinesis: BaseClient, stream: 
 
 
 @pytest.mark.parametrize("key", ["a", "b", "c", "order-17", "ü"])
-def test_a_key_goes_to_the_same_shard_and_comes_back_with_its_bytes(
-    kinesis: BaseClient, stream: str, key: str
-) -> None:
+def test_a_key_goes_to_the_same_shard_and_comes_back_with_its_bytes(kinesis: BaseClient, stream: str, key: str) -> None:
     upper_half = md5(key.encode(), usedforsecurity=False).digest()[0] >> 7
     put = kinesis.put_record(StreamName=stream, Data=b"\x00\xff", PartitionKey=key)
     assert put["ShardId"] == f"shardId-{upper_half:012d}"

@@ -151,9 +151,7 @@ def test_iterators_can_be_made_to_expire(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("skew_ms", [305_000, -305_000])
-def test_a_peer_whose_clock_is_off_by_five_minutes_refuses_every_signature(
-    bench: Bench, skew_ms: int
-) -> None:
+def test_a_peer_whose_clock_is_off_by_five_minutes_refuses_every_signature(bench: Bench, skew_ms: int) -> None:
     bench.inject({"kind": "clock_skew_ms", "ms": skew_ms})
     with pytest.raises(ClientError) as refused:
         bench.put(b"x")

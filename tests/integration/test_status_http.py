@@ -31,9 +31,7 @@ class Worker:
 class Setup:
     """A running status port, what stands behind it, and a client."""
 
-    def __init__(
-        self, port: int, worker: Worker, telemetry: OtelTelemetry, http: aiohttp.ClientSession
-    ) -> None:
+    def __init__(self, port: int, worker: Worker, telemetry: OtelTelemetry, http: aiohttp.ClientSession) -> None:
         self.port, self.worker, self.telemetry, self.http = port, worker, telemetry, http
 
 
@@ -77,10 +75,7 @@ async def test_metrics_are_prometheus_text_as_of_now(setup: Setup) -> None:
         setup.telemetry.count("events_forwarded_total", 3, link="orders:eu-west-1")
         async with setup.http.get("/metrics") as reply:
             assert reply.headers["Content-Type"].startswith("text/plain; version=")
-            assert (
-                f'replicator_events_forwarded_total{{link="orders:eu-west-1"}} {total}.0'
-                in await reply.text()
-            )
+            assert f'replicator_events_forwarded_total{{link="orders:eu-west-1"}} {total}.0' in await reply.text()
 
 
 async def test_anything_else_is_not_found_and_nothing_can_be_written(setup: Setup) -> None:

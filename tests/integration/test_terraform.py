@@ -160,9 +160,7 @@ def test_a_second_plan_has_nothing_to_change(root: Root, applied: dict[str, Any]
     root.terraform("plan", "-detailed-exitcode", "-input=false", "-no-color")
 
 
-def test_the_lease_table_is_what_the_lease_store_expects_and_is_kept_safe(
-    aws: str, applied: dict[str, Any]
-) -> None:
+def test_the_lease_table_is_what_the_lease_store_expects_and_is_kept_safe(aws: str, applied: dict[str, Any]) -> None:
     dynamodb = boto3.client("dynamodb", REGION, endpoint_url=aws, **CREDENTIALS)
     table = dynamodb.describe_table(TableName="replicator-leases")["Table"]
     assert {(k["AttributeName"], k["KeyType"]) for k in table["KeySchema"]} == {
@@ -174,9 +172,7 @@ def test_the_lease_table_is_what_the_lease_store_expects_and_is_kept_safe(
         ("sk", "S"),
     }
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-    backups = dynamodb.describe_continuous_backups(TableName="replicator-leases")[
-        "ContinuousBackupsDescription"
-    ]
+    backups = dynamodb.describe_continuous_backups(TableName="replicator-leases")["ContinuousBackupsDescription"]
     assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
     assert applied["aws_dynamodb_table.leases"]["server_side_encryption"][0]["enabled"]
 
@@ -200,9 +196,7 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
         sid: (set(as_list(s["Action"])), set(as_list(s["Resource"])))
         for sid, s in statements(applied["aws_iam_role_policy.task"]["policy"]).items()
     }
-    reading = {
-        f"kinesis:{a}" for a in ("DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")
-    }
+    reading = {f"kinesis:{a}" for a in ("DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")}
     table = {f"dynamodb:{a}Item" for a in ("Get", "Put", "Update", "Delete")} | {"dynamodb:Query"}
     table_key = {f"kms:{a}" for a in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey")}
     assert granted == {
@@ -221,9 +215,7 @@ def test_ecs_may_start_the_worker_and_nothing_else(applied: dict[str, Any]) -> N
     everywhere = {sid for sid, s in granted.items() if "*" in as_list(s["Resource"])}
     assert everywhere == {"ImageLogin"}, "ecr:GetAuthorizationToken alone can't be limited"
     assert granted["ImageLogin"]["Action"] == "ecr:GetAuthorizationToken"
-    assert granted["Secrets"]["Resource"] == SECRET, (
-        "the key within a JSON secret is no part of what is granted"
-    )
+    assert granted["Secrets"]["Resource"] == SECRET, "the key within a JSON secret is no part of what is granted"
     assert granted["Configuration"]["Resource"] == applied["aws_ssm_parameter.config"]["arn"]
 
 
@@ -252,9 +244,7 @@ def test_the_container_is_locked_down_and_has_time_to_drain(container: dict[str,
     assert container["stopTimeout"] == 60
 
 
-def test_the_worker_gets_its_configuration_by_reference(
-    container: dict[str, Any], applied: dict[str, Any]
-) -> None:
+def test_the_worker_gets_its_configuration_by_reference(container: dict[str, Any], applied: dict[str, Any]) -> None:
     assert container["command"] == ["run", "--config", "env:REPLICATOR_CONFIG", "--region", REGION]
     assert {s["name"]: s["valueFrom"] for s in container["secrets"]} == {
         "REPLICATOR_CONFIG": applied["aws_ssm_parameter.config"]["arn"],
@@ -329,9 +319,7 @@ def test_the_example_plans_each_region_with_the_other_as_its_sink(
         "-no-color",
     )
     plan = json.loads(workspace.terraform("examples/two-regions", "show", "-json", saved))
-    made = {
-        change["type"] for change in plan["resource_changes"] if change["change"]["actions"] == ["create"]
-    }
+    made = {change["type"] for change in plan["resource_changes"] if change["change"]["actions"] == ["create"]}
     assert {"aws_dynamodb_table", "aws_kinesis_stream", "aws_ecs_service", "aws_cloudformation_stack"} <= made
     assert f"arn:aws:kinesis:{peer}:{ACCOUNT}:stream/orders" in json.dumps(
         plan["resource_changes"] + [plan["prior_state"]]

@@ -12,13 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def instructions() -> list[tuple[str, str]]:
     text = (ROOT / "infra/Dockerfile").read_text()
-    joined = re.sub(
-        r"\\\n", "", "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
-    )
-    return [
-        (word, rest.strip())
-        for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line)
-    ]
+    joined = re.sub(r"\\\n", "", "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#")))
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line)]
 
 
 def copied() -> list[str]:

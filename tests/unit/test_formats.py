@@ -24,11 +24,7 @@ WRAP = make_format("opaque", opaque="wrap")
 ALL = [JSON, CLOUD, LAMBDA, WRAP, make_format("opaque")]
 
 VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.text(max_size=8)
-    | st.floats(allow_nan=False),
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=8) | st.floats(allow_nan=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -71,9 +67,7 @@ def test_tagging_and_retagging_leaves_every_other_byte(
 
 
 @given(OBJECTS, st.sampled_from(STYLES), st.integers(0, 5))
-def test_a_tag_that_somebody_moved_is_found_and_replaced(
-    event: dict[str, Any], style: dict[str, Any], at: int
-) -> None:
+def test_a_tag_that_somebody_moved_is_found_and_replaced(event: dict[str, Any], style: dict[str, Any], at: int) -> None:
     items = list(event.items())
     items.insert(min(at, len(items)), (RESERVED_KEY, json.loads(encode_tag(FIRST))))
     data = json.dumps(dict(items), **style).encode("utf-8", "surrogatepass")

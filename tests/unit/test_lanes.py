@@ -45,9 +45,7 @@ def test_both_bounds_hold_but_one_item_always_passes() -> None:
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=40), st.data())
-def test_whatever_fails_every_event_is_sent_once_in_the_order_of_its_key(
-    keys: list[str], data: st.DataObject
-) -> None:
+def test_whatever_fails_every_event_is_sent_once_in_the_order_of_its_key(keys: list[str], data: st.DataObject) -> None:
     lanes = lanes_of(*keys)
     done: list[tuple[str, int]] = []
     under_way: list[tuple[object, tuple[str, int]]] = []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.adapters.memory_leases import MemoryLeases
-from replicator.core.leasing import LeaseSettings, Observer, plan
+from replicator.core.leasing import LeasePlan, LeaseSettings, Observer, plan
 from replicator.core.model import Checkpoint, Lease, LinkName, Shard, ShardEnd, ShardId, SourceName
 
 ORDERS = SourceName("orders")
@@ -62,7 +62,9 @@ class Region:
 
 
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 10**6))
-def test_all_shards_are_owned_evenly_after_a_few_rounds_and_then_nothing_moves(shards: int, workers: int, seed: int) -> None:
+def test_all_shards_are_owned_evenly_after_a_few_rounds_and_then_nothing_moves(
+    shards: int, workers: int, seed: int
+) -> None:
     region = Region(shards, seed)
     for number in range(workers):
         region.workers[f"w{number}"] = Observer()
@@ -99,7 +101,7 @@ def lease(shard: str, owner: str | None, *, beat: int = 0, wanted_by: str | None
     return Lease(ORDERS, ShardId(shard), (), "1", owner, 1, beat, wanted_by, {})
 
 
-def moves_of(rows: list[Lease], me: str, age_s: float = 0.0):  # noqa: ANN201 - the plan, whose type the test reads
+def moves_of(rows: list[Lease], me: str, age_s: float = 0.0) -> LeasePlan:
     observer = Observer()
     observer.observe(rows, 0.0)
     return plan(rows, observer, me, age_s, SETTINGS, LINKS)

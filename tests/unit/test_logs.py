@@ -95,9 +95,7 @@ def test_warnings_go_the_same_way(captured: Captured) -> None:
     assert "DeprecationWarning: old" in str(captured.lines[0]["event"])
 
 
-@pytest.mark.parametrize(
-    "logger", [structlog.get_logger(), logging.getLogger("asyncio")], ids=["ours", "library"]
-)
+@pytest.mark.parametrize("logger", [structlog.get_logger(), logging.getLogger("asyncio")], ids=["ours", "library"])
 def test_an_exception_is_one_line_with_its_traceback(captured: Captured, logger) -> None:
     logger.error("stopped", exc_info=ValueError("broken"))
     (line,) = captured.lines

@@ -57,9 +57,7 @@ CHAIN = Table({(A, A): {B}, (A, B): {C}})
         (A, B, tag_of(A), RETURNED),
     ],
 )
-def test_the_tree_of_the_origin_decides(
-    here: Region, peer: Region, tag: Tag | None, expected: Forward | Drop
-) -> None:
+def test_the_tree_of_the_origin_decides(here: Region, peer: Region, tag: Tag | None, expected: Forward | Drop) -> None:
     assert Router(CHAIN, here, peer, 1).decide(tag) == expected
 
 
@@ -72,9 +70,7 @@ def test_the_tree_of_the_origin_decides(
         (Table({(A, B): {C}}, hops=2), C, tag_of(A, D), HOP_LIMIT),
     ],
 )
-def test_where_tree_and_history_disagree_history_wins(
-    table: Table, peer: Region, tag: Tag, expected: Drop
-) -> None:
+def test_where_tree_and_history_disagree_history_wins(table: Table, peer: Region, tag: Tag, expected: Drop) -> None:
     assert Router(table, B, peer, 1).decide(tag) == expected
 
 

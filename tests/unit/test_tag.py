@@ -1,5 +1,6 @@
 """The tag: what is written is read back, what is damaged or forged is poison, never a guess."""
 
+import contextlib
 import json
 
 import msgspec
@@ -59,10 +60,8 @@ def test_the_sequence_number_is_text_because_json_readers_lose_big_integers() ->
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_tag_or_poison(raw: bytes) -> None:
-    try:
-        decode_tag(raw)
-    except PoisonEvent as poison:
-        assert poison.reason in {"malformed_tag", "unknown_tag_version"}
+    with contextlib.suppress(PoisonEvent):
+        assert isinstance(decode_tag(raw), Tag)
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,7 @@ def test_a_histogram_has_buckets_sum_and_count(telemetry: OtelTelemetry) -> None
 
 
 @pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda instrument: instrument.name)
-def test_every_instrument_appears_under_its_own_name_with_its_labels(
-    instrument, telemetry: OtelTelemetry
-) -> None:
+def test_every_instrument_appears_under_its_own_name_with_its_labels(instrument, telemetry: OtelTelemetry) -> None:
     labels = dict.fromkeys(instrument.labels, "x")
     match instrument.kind:
         case "counter":

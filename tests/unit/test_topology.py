@@ -34,11 +34,7 @@ def deliveries(topologies: Topologies, origin: Region) -> Counter[Region]:
     return arrived
 
 
-@given(
-    st.integers(2, 12).flatmap(
-        lambda n: st.tuples(st.just(NAMES[:n]), st.sampled_from(["mesh", "hub", "chain"]))
-    )
-)
+@given(st.integers(2, 12).flatmap(lambda n: st.tuples(st.just(NAMES[:n]), st.sampled_from(["mesh", "hub", "chain"]))))
 def test_named_topologies_reach_every_region_exactly_once(case: tuple[list[Region], str]) -> None:
     regions, kind = case
     edges = {"mesh": mesh(regions), "hub": hub(regions, regions[-1]), "chain": chain(regions)}[kind]
@@ -48,9 +44,7 @@ def test_named_topologies_reach_every_region_exactly_once(case: tuple[list[Regio
 
 
 @given(st.data(), st.integers(2, 12))
-def test_any_graph_is_either_refused_or_reaches_every_region_exactly_once(
-    data: st.DataObject, count: int
-) -> None:
+def test_any_graph_is_either_refused_or_reaches_every_region_exactly_once(data: st.DataObject, count: int) -> None:
     regions = NAMES[:count]
     pairs = data.draw(st.sets(st.tuples(st.sampled_from(regions), st.sampled_from(regions)), max_size=40))
     origins = st.none() | st.frozensets(st.sampled_from(regions), min_size=1)

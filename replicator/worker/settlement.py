@@ -1,0 +1,86 @@
+"""From done to durable: a span is settled in the claim store when all its events are done, then the watermark moves."""
+
+import asyncio
+from collections import deque
+
+from replicator.core.model import After, Position, SequenceNumber
+from replicator.core.watermark import Watermark
+from replicator.worker.claiming import Claiming
+from replicator.worker.span import Span
+
+SETTLE_PARTLY_S = 2.0
+
+
+class Settlement:
+    """The open spans of one (link, shard), in source order, and the watermark behind the settled ones."""
+
+    def __init__(self, claiming: Claiming, position: Position) -> None:
+        self._claiming = claiming
+        self._watermark: Watermark[Span] = Watermark(position)
+        self._finished: asyncio.Queue[Span] = asyncio.Queue()
+        self.progress = asyncio.Event()
+        """Set whenever a span was settled."""
+        self.open_bytes = 0
+
+    @property
+    def position(self) -> Position:
+        return self._watermark.position
+
+    @property
+    def open(self) -> deque[Span]:
+        """Spans that are not settled, oldest first."""
+        return self._watermark.open
+
+    def start_at(self, position: Position) -> None:
+        """Where the watermark stands before anything is opened."""
+        self._watermark.position = position
+
+    def add(self, span: Span) -> None:
+        """Open the span that follows the last one; `opened` tells when all its events are known."""
+        self._watermark.add(span)
+
+    def opened(self, span: Span) -> None:
+        """The span's size and number of events are known now; one without events is done."""
+        self.open_bytes += span.size_bytes
+        if span.pending == 0:
+            self._finished.put_nowait(span)
+
+    def count_down(self, span: Span) -> None:
+        """One of the span's events is done."""
+        span.pending -= 1
+        if span.pending == 0:
+            self._finished.put_nowait(span)
+
+    async def run(self) -> None:
+        """Settle what is done until cancelled. Raises Fenced."""
+        while True:
+            span = await self._finished.get()
+            await self._claiming.settle(span.store, span.batch, (), self._mark())
+            span.is_finished = True
+            self.open_bytes -= span.size_bytes
+            self._watermark.advance()
+            self.progress.set()
+
+    async def settle_partly(self) -> bool:
+        """Tell the store what of the unfinished spans is done, so that the next owner need not ask the peer.
+
+        False when there was no time for it.
+        """
+        try:
+            async with asyncio.timeout(SETTLE_PARTLY_S):
+                for span in self.open:
+                    await self._settle_part(span)
+        except TimeoutError:
+            return False
+        self._watermark.advance()
+        return True
+
+    async def _settle_part(self, span: Span) -> None:
+        undone = [item.index for item in span.items if not item.is_done]
+        if span.pending == 0 or len(undone) < len(span.items):
+            span.is_marked = await self._claiming.settle(span.store, span.batch, undone, self._mark())
+            span.is_finished = span.pending == 0
+
+    def _mark(self) -> SequenceNumber:
+        position = self._watermark.position
+        return position.sequence if isinstance(position, After) else SequenceNumber(0)
