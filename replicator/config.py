@@ -44,6 +44,14 @@ ALIASES = {
 }
 
 
+class FieldError(ValueError):
+    """What is wrong with one field in the light of its neighbours."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -251,9 +259,10 @@ class LeasesConfig(Model):
     @model_validator(mode="after")
     def _in_time(self) -> Self:
         if self.renew_s * 2 >= self.duration_s:
-            raise ValueError(
+            raise FieldError(
+                "renew_s",
                 f"renew_s ({self.renew_s:g}) must be less than half of duration_s ({self.duration_s:g}), "
-                "or one late renewal loses the lease"
+                "or one late renewal loses the lease",
             )
         return self
 
@@ -265,7 +274,8 @@ class TagKeyConfig(Model):
     @model_validator(mode="after")
     def _has_current(self) -> Self:
         if self.current not in self.keys:
-            raise ValueError(f"current key {self.current!r} is none of {', '.join(sorted(self.keys))}")
+            known = ", ".join(sorted(self.keys))
+            raise FieldError("current", f"current key {self.current!r} is none of {known}")
         return self
 
 

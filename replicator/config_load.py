@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from replicator.config import Config
+from replicator.config import Config, FieldError
 from replicator.config_across import across
 from replicator.config_regions import misnamed_regions
 from replicator.config_secrets import is_secret, literal_secrets
@@ -77,7 +77,9 @@ def _of_model(document: Document, error: ErrorDetails) -> Iterator[Problem]:
     elif kind == "missing":
         yield Problem(document.value_place(path[:-1]), f"key '{name}' is missing in {dotted(path[:-1])}")
     elif kind == "value_error":
-        yield Problem(document.value_place(path), f"{dotted(path)}: {error['ctx']['error']}")
+        cause = error["ctx"]["error"]
+        place = document.value_place((*path, cause.field) if isinstance(cause, FieldError) else path)
+        yield Problem(place, f"{dotted(path)}: {cause}")
     elif kind == "model_type":
         known = ", ".join(sorted(_fields_at(path)))
         yield Problem(document.value_place(path), f"{dotted(path)}: expected a mapping with keys of: {known}")

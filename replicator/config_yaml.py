@@ -49,9 +49,7 @@ class Document:
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as exc:
-            mark = exc.problem_mark or exc.context_mark
-            place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-            self.problems.append(Problem(place, f"this is no YAML: {exc.problem or exc.context}"))
+            self.problems.append(_syntax_problem(exc, text))
             return
         except yaml.YAMLError as exc:
             self.problems.append(Problem(Place(1, 1), f"this is no YAML: {exc}"))
@@ -129,6 +127,20 @@ def dotted(path: Path) -> str:
 
 def _place(node: yaml.Node) -> Place:
     return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, text: str) -> Problem:
+    """Where YAML ends, what it belongs to when that began on another line, and the usual cause."""
+    mark, begin = error.problem_mark or error.context_mark, error.context_mark
+    if mark is None:
+        return Problem(Place(1, 1), f"this is no YAML: {error.problem or error.context}")
+    message = f"this is no YAML: {error.problem or error.context}"
+    if begin is not None and begin.line < mark.line:
+        message += f", {error.context} that begins on line {begin.line + 1}"
+    line = text.splitlines()[mark.line : mark.line + 1] or [""]
+    if line[0][: mark.column].endswith("$"):
+        message += '; within { } or [ ] write a variable in quotes: "${NAME}"'
+    return Problem(Place(mark.line + 1, mark.column + 1), message)
 
 
 def without_variables(raw: str) -> str:

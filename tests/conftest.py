@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
+from hypothesis import settings
 
 from replicator.dev.launch import aws_ready, start_aws
 from replicator.dev.valkey import Valkey
@@ -13,6 +14,10 @@ REGION = "us-east-1"
 """The region of the shared endpoints: requests to Kinesis must be signed for it."""
 RATE_FACTOR = "1000"
 _numbers = count(1)
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

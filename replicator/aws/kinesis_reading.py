@@ -21,8 +21,6 @@ from replicator.ports import Found
 
 PAGES_AT_ONCE = 2
 """Answers of up to 10 MiB (30 MiB while decoded) that are in memory together."""
-AGAIN = frozenset({"throttled", "no_answer", "connect"})
-"""Codes after which the same page is asked for again: a reading may have hours of paging behind it."""
 
 
 class Bounds(Struct, frozen=True):
@@ -91,15 +89,16 @@ class Reading:
             return await self._api.iterator(shard, AtTimestamp(self._since_ms))
 
     async def _page(self, token: str) -> GetRecordsReply | None:
-        """The next page, taken in; None when it has to be asked for again."""
+        """The next page, taken in; None when the shard's consumers left nothing of its reads: ask again later."""
         async with self._slots:
             limit = max(1, min(GET_RECORDS_MAX, self._bounds.records_max - self._records))
             try:
                 reply = await self._api.get_records(token, limit)
             except TransientError as exc:
-                if exc.code in AGAIN:
-                    return None
-                raise
+                # Other failures end the reading: an unreachable peer must not run into the time bound.
+                if exc.code != "throttled":
+                    raise
+                return None
             self._take(reply)
             return reply
 

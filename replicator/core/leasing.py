@@ -81,7 +81,8 @@ def plan(
     mine = loads[me]
     workers = len(loads.keys() | {me})
     share = -(-len(active) // workers)
-    free = [row for row in active if row.owner != me and row not in held] if mine < share else []
+    taken = {row.shard for row in held}
+    free = [row for row in active if row.owner != me and row.shard not in taken] if mine < share else []
     free = [row for row in free if _may_take(row, observer, me, now_s, settings)]
     # The asker's own wishes come first; then an order of its own, so that workers do not race for the same row.
     free.sort(key=lambda row: (row.wanted_by != me, _order(me, row.shard)))

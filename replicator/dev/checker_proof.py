@@ -40,17 +40,21 @@ class Trial:
         return self.expected == self.reported
 
 
+class TooLittle(Exception):
+    """The data is too little to judge a judge by."""
+
+
 def prove(written: Sequence[Written], hubs: Hubs, rng: random.Random) -> list[Trial]:
     """Remove, repeat, swap and send back one stored event each, chosen by ``rng``.
 
-    Raises ValueError when the hubs hold no two replicas of one home and key: too little to judge a judge by.
+    Raises TooLittle when the hubs hold no two replicas of one home and key, single and in order.
     """
     base = judge(written, hubs)
     lanes = _sound_lanes(written, hubs)
     replicas = [replica for lane in lanes for replica in lane]
     pairs = [pair for lane in lanes for pair in pairwise(lane)]
     if not pairs:
-        raise ValueError("the hubs hold no two replicas of one home and key, single and in order, to swap")
+        raise TooLittle("the hubs hold no two replicas of one home and key to swap; write more events")
 
     def trial(name: str, fault: str, planted: Hubs) -> Trial:
         return Trial(name, {fault: 1}, _changes(base, judge(written, planted)))

@@ -20,7 +20,7 @@ from typing import Literal
 from rich.console import Console
 
 from replicator.dev.checker import Hubs, judge
-from replicator.dev.checker_proof import prove
+from replicator.dev.checker_proof import TooLittle, prove
 from replicator.dev.checker_reading import read_hub
 from replicator.dev.demo_report import Outcome, as_json, print_report
 from replicator.dev.demo_run import Run, Script
@@ -96,7 +96,7 @@ async def demo(options: Options) -> int:
             outcome = await _perform(options, view, workdir)
             if options.keep:
                 view.say(f"logs and configuration are kept in {workdir}")
-    except ReplicatorError as exc:
+    except (ReplicatorError, TooLittle) as exc:
         console.print(f"the demo failed: {exc}", style="red", markup=False, highlight=False)
         return 1
     print_report(console, outcome)

@@ -67,7 +67,7 @@ def as_json(outcome: Outcome) -> str:
 def print_report(console: Console, outcome: Outcome) -> None:
     """The self-test in a line, what is missing if anything, and the verdict as a table."""
     passed = ", ".join(f"{trial.name}: {_trial_text(trial)}" for trial in outcome.trials)
-    console.print(f"self-test of the judge ({'passed' if outcome.is_proved else 'FAILED'}): {passed}")
+    console.print(f"self-test of the judge ({'passed' if outcome.is_proved else 'FAILED'}): {passed}", soft_wrap=True)
     for region, ids in outcome.facts.missing.items():
         first = ", ".join(ids[:FIRST_MAX])
         console.print(f"{region} still lacks {len(ids):,} events {CATCH_UP_MAX_S:g} s on, first {first}")

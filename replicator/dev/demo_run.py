@@ -177,6 +177,7 @@ class Run:
     async def _lose_region(self) -> None:
         victim = self._script.victim or ""
         self._view.say(f"[red]{victim} is lost[/]: AWS cut off, Valkey and workers killed")
+        await self._monitor.look()  # a killed worker takes its latest counts along
         self._lost_at = time.monotonic(), self._between_others()
         self._producers[victim].pause()
         self._environment.kill_region(victim)
@@ -203,6 +204,7 @@ class Run:
 
     async def _crash_workers(self) -> None:
         survivors = [parts for parts in self._environment.regions.values() if parts.is_up]
+        await self._monitor.look()
         workers = [self._rng.choice(parts.workers) for parts in survivors]
         self._view.say(f"[red]kill -9[/] {', '.join(worker.name for worker in workers)}")
         for worker in workers:

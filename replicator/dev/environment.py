@@ -8,6 +8,7 @@ killed, because those are gone. The proxies run in this process's event loop, wh
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -146,12 +147,15 @@ class Environment:
         return await worker.status(self._http)
 
     async def wait_ready(self, *regions: str, deadline_s: float = READY_S) -> None:
-        """Until every worker says it is ready. Raises ChildError, and TimeoutError at the deadline."""
-        async with asyncio.timeout(deadline_s):
-            for worker in self.workers(*regions):
-                while (status := await self.status(worker)) is None or not status.ready:
-                    self.check()
-                    await asyncio.sleep(POLL_S)
+        """Until every worker says it is ready. Raises ChildError with the log of one that is not in time."""
+        end_s = time.monotonic() + deadline_s
+        for worker in self.workers(*regions):
+            while (status := await self.status(worker)) is None or not status.ready:
+                self.check()
+                if time.monotonic() > end_s:
+                    tail = "it does not run" if worker.child is None else worker.child.tail()
+                    raise ChildError(f"{worker.name} was not ready within {deadline_s:g} s:\n{tail}")
+                await asyncio.sleep(POLL_S)
 
     def check(self) -> None:
         """Raises ChildError with the end of its log when a process ended that nobody has killed."""

@@ -64,11 +64,11 @@ class Ledger:
             self.unknown += not event.is_acknowledged
 
 
-class Lost(Exception):  # noqa: N818 - not a failure: the outcome of the request is not known
+class Lost(Exception):
     """The request may have been served; its reply did not come."""
 
 
-class NotStored(Exception):  # noqa: N818 - not a failure: the request may be repeated
+class NotStored(Exception):
     """The request was refused or never sent."""
 
 

@@ -262,7 +262,7 @@ class LeaseKeeper:
             self._give_up(held, "source_made_anew", "the source has another creation time")
         if row.owner is None:
             if await self._store.delete(row):
-                self._telemetry.count("shard_restarts_total", 1, source=self._name, reason="source_made_anew")
+                self._telemetry.count("lease_moves_total", 1, source=self._name, kind="row_of_old_incarnation")
                 self._rounds_to_listing = 0
         elif self._observer.age_s(row.shard, now_s) >= self._settings.duration_s:
             taken = await self._store.acquire(row, self._me)

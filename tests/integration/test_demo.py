@@ -55,10 +55,12 @@ class DemoProcess:
         self._output = self._process.stdout
 
     def read_until(self, text: str) -> None:
+        lines = []
         for line in self._output:
+            lines.append(line)
             if text in line:
                 return
-        raise AssertionError(f"the demo ended without saying {text!r}")
+        raise AssertionError(f"the demo ended without saying {text!r}:\n{''.join(lines)}")
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -69,9 +71,18 @@ class DemoProcess:
         return self._process.returncode, output
 
     def children(self) -> dict[int, str]:
-        """The command lines of all processes that inherited the mark, but for the demo itself."""
-        own = (pid for pid in _pids() if pid != self._process.pid and self.mark in _file(pid, "environ"))
-        return {pid: _file(pid, "cmdline").replace("\0", " ") for pid in own}
+        """The command lines of all processes of the demo but itself.
+
+        They inherited its mark; a Valkey overwrites its environment with its title, but works in its directory.
+        """
+        pids = [pid for pid in _pids() if self.mark in _file(pid, "environ") or self._works_here(pid)]
+        return {pid: _file(pid, "cmdline").replace("\0", " ") for pid in pids if pid != self._process.pid}
+
+    def _works_here(self, pid: int) -> bool:
+        try:
+            return os.readlink(f"/proc/{pid}/cwd").startswith(str(self.files))
+        except OSError:
+            return False  # it ended meanwhile, or belongs to somebody else
 
     def kill(self) -> None:
         self._process.kill()
@@ -86,7 +97,7 @@ def _pids() -> list[int]:
 def _file(pid: int, name: str) -> str:
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
-    except (OSError, ProcessLookupError):
+    except OSError:
         return ""  # it ended meanwhile, or belongs to somebody else
 
 
@@ -233,7 +244,7 @@ async def test_producers_keep_the_order_of_keys_and_repeat_nothing_that_may_be_s
     )
     ledger = Ledger()
     client = StreamClient(kinesis_url, REGION, stream)
-    producer = Producer(client, REGION, 600, ledger, keys=Keys(hot=2, hot_share=0.4, cold=50), rng=random.Random(3))
+    producer = Producer(client, REGION, 600, ledger, keys=Keys(hot=4, hot_share=0.2, cold=200), rng=random.Random(3))
     await producer.run(1.0)
     client.close()
     hub = await asyncio.to_thread(read_hub, kinesis_url, REGION, stream)

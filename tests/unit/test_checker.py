@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -64,6 +66,16 @@ def replica_places(hubs: Hubs) -> list[Place]:
         for index, stored in enumerate(shard)
         if stored.data.startswith(b'{"_replicator"')
     ]
+
+
+def test_the_judge_its_proof_and_its_reader_share_no_code_with_the_worker() -> None:
+    code = """
+import sys, replicator.dev.checker, replicator.dev.checker_proof, replicator.dev.checker_reading
+print(*sorted(name for name in sys.modules if name.startswith("replicator")))
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    parts = {"", ".dev", ".dev.checker", ".dev.checker_proof", ".dev.checker_reading", ".dev.clients"}
+    assert set(loaded) == {f"replicator{part}" for part in parts}
 
 
 # --- what is clean -----------------------------------------------------------------------------------------

@@ -47,6 +47,11 @@ module "replicator" {
   }
   sink_stream_arns = [for peer in var.peers : "${local.hub_arn_start}:${peer}:${local.hub_arn_end}"]
 
+  quarantine_s3 = {
+    bucket = var.quarantine_bucket
+    prefix = "replicator/"
+  }
+
   create_redis          = true
   redis_auth_secret_arn = var.redis_auth_secret_arn
 }

@@ -38,3 +38,8 @@ variable "redis_auth_secret_arn" {
   description = "Secret of this region whose text is Redis' password (16 to 128 characters)."
   type        = string
 }
+
+variable "quarantine_bucket" {
+  description = "Bucket of this region for events that can't be replicated, with their original bytes."
+  type        = string
+}

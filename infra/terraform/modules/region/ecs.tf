@@ -22,6 +22,10 @@ locals {
       REPLICATOR_CONFIG_SHA256 = sha256(var.config_yaml)
     },
     local.redis_url == null ? {} : { REDIS_URL = local.redis_url },
+    var.quarantine_s3 == null ? {} : {
+      REPLICATOR_QUARANTINE_BUCKET = var.quarantine_s3.bucket
+      REPLICATOR_QUARANTINE_PREFIX = var.quarantine_s3.prefix
+    },
     var.environment,
   )
 

@@ -239,7 +239,7 @@ variable "lease_table_name" {
 }
 
 variable "quarantine_s3" {
-  description = "Where poison events go: bucket and key prefix (ending in a slash). Null when they go elsewhere."
+  description = "Where poison events go: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_QUARANTINE_BUCKET and REPLICATOR_QUARANTINE_PREFIX. Null when they go elsewhere; the container itself has no place that outlives it."
   type = object({
     bucket = string
     prefix = string

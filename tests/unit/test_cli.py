@@ -1,0 +1,142 @@
+"""The command line: what it prints and which exit code it gives."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from replicator.cli import _parser, main
+
+HERE = Path(__file__).parent
+MESH = str(HERE / "good_configs" / "mesh.yaml")
+HUB = str(HERE / "good_configs" / "hub.yaml")
+CYCLE = str(HERE / "broken_configs" / "cycle.yaml")
+SEVERAL = str(HERE / "broken_configs" / "several.yaml")
+
+
+def test_config_check_exits_0_when_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check", MESH]) == 0
+    assert "no problem found" in capsys.readouterr().out
+
+
+def test_config_check_prints_every_problem_with_file_line_and_column(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["config", "check", SEVERAL]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert lines[0] == f"{SEVERAL}:3:36: unknown key 'formt' in sources.orders, did you mean 'format'?"
+
+
+def test_a_file_that_is_not_there_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "check", "none.yaml"]) == 1
+    assert "none.yaml: can't be read" in capsys.readouterr().err
+
+
+def test_a_configuration_may_come_from_a_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONFIG", Path(HUB).read_text())
+    assert main(["config", "check", "env:CONFIG"]) == 0
+    assert main(["config", "check", "env:NONE"]) == 1
+    assert "NONE is not set" in capsys.readouterr().err
+
+
+def test_config_schema_prints_the_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["additionalProperties"] is False
+    assert set(schema["required"]) == {"regions", "sources", "sinks"}
+
+
+def test_config_show_prints_what_holds_in_one_region(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", "--config", MESH, "--region", "us-east-1"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["region"] == "us-east-1"
+    assert shown["links"]["orders:eu-west-1"] == {
+        "ordering": "none",
+        "in_flight_max": 2,
+        "in_doubt": "verify",
+        "in_doubt_wait_s": 330.0,
+        "paused": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@h:6379/0", "redis://:***@h:6379/0"),
+        ("rediss://user:secret@h/0", "rediss://user:***@h/0"),
+        ("redis://h/0?db=1&password=secret", "redis://h/0?db=1&password=***"),
+        ("redis://h/0?db=1", "redis://h/0?db=1"),
+    ],
+)
+def test_config_show_masks_passwords(
+    url: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_SYDNEY", url)
+    assert main(["config", "show", "--config", MESH, "--region", "ap-southeast-2"]) == 0
+    text = capsys.readouterr().out
+    assert yaml.safe_load(text)["redis"]["url"] == shown
+    assert "secret@" not in text
+    assert "=secret" not in text
+
+
+def test_an_unknown_region_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", "--config", MESH, "--region", "us-west-2"]) == 1
+    assert "there is no region us-west-2" in capsys.readouterr().err
+
+
+def test_plan_prints_routes_links_and_proof(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--config", HUB]) == 0
+    out = capsys.readouterr().out
+    assert "via us-east-1" in out
+    assert "orders-eu" in out
+    assert "moves one record per round trip" in out
+    assert "Proven for generation 1" in out
+    assert "\x1b" not in out
+
+
+def test_plan_as_json_holds_every_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--config", HUB, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["current"] == 1
+    assert plan["generations"]["1"]["eu-west-1"] == {
+        "us-east-1": ["eu-west-1", "us-east-1"],
+        "ap-southeast-2": ["eu-west-1", "us-east-1", "ap-southeast-2"],
+    }
+    assert len(plan["links"]) == 4
+    assert {link["in_flight_max"] for link in plan["links"]} == {4}
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_plan_refuses_what_it_cannot_prove(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--config", CYCLE, *flags]) == 1
+    printed = capsys.readouterr()
+    assert "cycle us-east-1 -> eu-west-1 -> ap-southeast-2 -> us-east-1" in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("argv", [[], ["config"], ["plan"], ["run", "--config", MESH], ["demo", "--topology", "ring"]])
+def test_wrong_usage_exits_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(argv)
+    assert stopped.value.code == 2
+    assert "usage: replicator" in capsys.readouterr().err
+
+
+def test_the_demo_has_sensible_defaults() -> None:
+    args = vars(_parser().parse_args(["demo"]))
+    args.pop("command")
+    assert args == {
+        "seconds": 40,
+        "events": 20_000,
+        "topology": "mesh",
+        "output": "text",
+        "no_outage": False,
+        "crash_workers": False,
+        "flush_redis": False,
+        "workdir": None,
+        "keep": False,
+    }

@@ -1,0 +1,253 @@
+"""The configuration: what is accepted, and where and how every mistake is reported."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replicator.config import Config, LinkDefaults, SecretRef, SourceConfig
+from replicator.config_load import check, load
+from replicator.config_yaml import Document
+from replicator.core.model import AtTimestamp, Region, TrimHorizon
+from replicator.errors import ConfigError
+
+HERE = Path(__file__).parent
+GOOD = HERE / "good_configs"
+BROKEN = HERE / "broken_configs"
+BASE = """\
+regions: {us-east-1: {}, eu-west-1: {}, ap-southeast-2: {}}
+sources: {orders: {stream: hub, sink: hub}}
+sinks: {hub: {stream: hub}}
+"""
+
+WRONG = [
+    ("unknown_key", 4, 5, "unknown key 'strem' in sources.orders, did you mean 'stream'?"),
+    ("region_alias", 2, 3, "'virginia' is no canonical AWS region name, write 'us-east-1'"),
+    ("region_upper_case", 1, 26, "'EU_WEST_1' is no canonical AWS region name, write 'eu-west-1'"),
+    ("duplicate_key", 7, 3, "key 'drain_s' is there twice, first on line 5; remove one"),
+    ("duplicate_link", 7, 5, "has settings already on line 5; merge the two"),
+    ("literal_password", 4, 19, "write 'password: {env: NAME}' or 'password: {file: PATH}'"),
+    ("literal_password_in_url", 5, 8, "write 'password: {env: NAME}' or 'url: ${REDIS_URL}'"),
+    ("literal_password_in_default", 5, 8, "write 'password: {env: NAME}' or 'url: ${REDIS_URL}'"),
+    ("literal_password_in_query", 5, 8, "write 'password: {env: NAME}' or 'url: ${REDIS_URL}'"),
+    ("literal_tag_key", 4, 35, "a key must not stand in this file; write '{env: NAME}' or '{file: PATH}'"),
+    ("unknown_sink", 3, 31, "there is no sink 'hubb', did you mean 'hub'?"),
+    ("wrong_type", 5, 14, "worker.http_port: Input should be a valid integer"),
+    ("wrong_choice", 5, 13, "link_defaults.ordering: Input should be 'key' or 'none', not 'kye'"),
+    ("syntax", 5, 7, "expected ',' or '}', but got ':', while parsing a flow mapping that begins on line 4"),
+    ("unquoted_variable", 4, 22, 'within { } or [ ] write a variable in quotes: "${NAME}"'),
+    ("renewal_too_slow", 6, 12, "renew_s (5) must be less than half of duration_s (10)"),
+    (
+        "cycle",
+        9,
+        7,
+        "cycle us-east-1 -> eu-west-1 -> ap-southeast-2 -> us-east-1 for events from us-east-1",
+    ),
+    (
+        "reached_twice",
+        9,
+        7,
+        "ap-southeast-2 is reached twice by events from us-east-1: us-east-1 -> ap-southeast-2 and us-east-1",
+    ),
+    ("edge_twice", 9, 7, "the link us-east-1 -> eu-west-1 is there twice"),
+    ("unreachable", 6, 10, "events from us-east-1 never reach ap-southeast-2"),
+    ("unreachable_in_old_generation", 9, 14, "events from us-east-1 never reach ap-southeast-2"),
+    ("generation_twice", 7, 19, "generation 3 is there twice; give every topology its own"),
+    ("unknown_hub", 6, 8, "there is no region 'us-west-1', did you mean 'us-east-1'?"),
+    ("unknown_peer", 6, 11, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
+    ("no_such_link", 6, 5, "no link goes from ap-southeast-2 to eu-west-1 in this topology"),
+    ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
+]
+
+
+@pytest.fixture
+def check_text(tmp_path: Path) -> Callable[..., list[str]]:
+    """Checks BASE with more lines behind it; the problems as text."""
+
+    def run(more: str, **environment: str) -> list[str]:
+        file = tmp_path / "replicator.yaml"
+        file.write_text(BASE + more)
+        return [str(problem) for problem in check(str(file), environment)[1]]
+
+    return run
+
+
+@pytest.mark.parametrize(("name", "line", "column", "message"), WRONG, ids=[row[0] for row in WRONG])
+def test_a_mistake_is_reported_once_at_its_place_with_what_to_write(
+    name: str, line: int, column: int, message: str
+) -> None:
+    config, problems = check(str(BROKEN / f"{name}.yaml"), {})
+    assert config is None
+    assert [problem.place for problem in problems] == [(line, column)]
+    assert message in problems[0].message
+
+
+def test_every_broken_file_is_a_test() -> None:
+    named = {row[0] for row in WRONG} | {"missing_variable", "several"}
+    assert {file.stem for file in BROKEN.glob("*.yaml")} == named
+
+
+def test_a_missing_variable_is_named_where_it_stands_and_has_no_second_complaint() -> None:
+    problems = check(str(BROKEN / "missing_variable.yaml"), {})[1]
+    assert [(problem.place, problem.message) for problem in problems] == [
+        ((5, 8), "environment variable REDIS_URL is not set; set it or write ${REDIS_URL:default}"),
+        ((7, 14), "environment variable PORT is not set; set it or write ${PORT:default}"),
+    ]
+
+
+def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place() -> None:
+    file = str(BROKEN / "several.yaml")
+    problems = check(file, {})[1]
+    assert [problem.place.line for problem in problems] == [3, 4, 5, 6, 7]
+    with pytest.raises(ConfigError) as refused:
+        load(file, {})
+    assert str(refused.value).splitlines() == [f"{file}:{problem}" for problem in problems]
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in WRONG if name.startswith("literal_")])
+def test_a_secret_written_out_is_not_repeated_in_the_complaint(name: str) -> None:
+    problems = check(str(BROKEN / f"{name}.yaml"), {})[1]
+    assert problems
+    assert all("hunter2" not in str(problem) for problem in problems)
+
+
+def test_the_good_examples_have_no_problem() -> None:
+    for file in sorted(GOOD.glob("*.yaml")):
+        assert check(str(file), {})[1] == []
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "words\n", "a: &x [*x]\n", "? [a]\n: 1\n", "\x01"])
+def test_what_is_no_configuration_at_all_is_a_problem_and_no_crash(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "replicator.yaml"
+    file.write_text(text)
+    assert check(str(file), {})[1]
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_checked_without_a_crash(text: str) -> None:
+    assert check("env:CONFIG", {"CONFIG": text})[1]
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"]), max_size=20))
+def test_any_value_of_a_variable_is_taken_as_it_is(value: str) -> None:
+    """A value is never read as YAML syntax: neither a comment, a list nor an anchor."""
+    found = Document('a: "${V}"\n', {"V": value}).data
+    assert found == {"a": value}
+
+
+@pytest.mark.parametrize("value", ["a #b", "[x", "&anchor x", "*x", "- a", "a: b", "!tag x", "{", "'"])
+def test_an_unquoted_variable_is_not_read_as_yaml_syntax(value: str) -> None:
+    assert Document("a: ${V}\n", {"V": value}).data == {"a": value}
+
+
+def test_an_unquoted_variable_is_typed_and_a_quoted_one_is_text() -> None:
+    text = 'port: ${PORT:8080}\npaused: ${PAUSED:true}\nname: "${PORT:8080}"\nescaped: $${PORT}\nempty: "${E:}"\n'
+    assert Document(text, {"PAUSED": "false"}).data == {
+        "port": 8080,
+        "paused": False,
+        "name": "8080",
+        "escaped": "${PORT}",
+        "empty": "",
+    }
+
+
+def test_anchors_and_aliases_work(check_text: Callable[..., list[str]]) -> None:
+    assert check_text("redis: &r {timeout_s: 2}\nlink_defaults: {}\nquarantine: {directory: &d q}\n") == []
+    shared = Document("a: &x {b: ${V}}\nc: *x\n".replace("${V}", '"${V}"'), {"V": "1"})
+    assert shared.data == {"a": {"b": "1"}, "c": {"b": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        (
+            "worker:\n",
+            "4:8: worker: expected a mapping with keys of: drain_s, http_host, http_port, log_level",
+        ),
+        (
+            "topology: {kind: links, links: [{frm: us-east-1, to: eu-west-1}]}\n",
+            "4:34: unknown key 'frm' in topology.links.0, did you mean 'from'?",
+        ),
+        (
+            "topology: {kind: hub}\n",
+            "4:11: topology: kind 'hub' needs 'hub'",
+        ),
+        (
+            "tag_key: {current: k2, keys: {k1: {env: A}}}\n",
+            "4:20: tag_key: current key 'k2' is none of k1",
+        ),
+        (
+            "redis: {url: 'redis://[x'}\n",
+            "4:14: redis.url: Invalid IPv6 URL",
+        ),
+    ],
+)
+def test_other_mistakes(check_text: Callable[..., list[str]], more: str, problem: str) -> None:
+    assert problem in check_text(more)
+
+
+def test_a_password_may_come_from_the_environment(check_text: Callable[..., list[str]]) -> None:
+    assert check_text('redis: {url: "${REDIS_URL}"}\n', REDIS_URL="redis://:secret@h/0") == []
+    assert check_text('redis: {url: "redis://:${PW}@h/0"}\n', PW="secret") == []
+    assert check_text("redis: {password: {env: PW}}\n") == []
+
+
+@pytest.fixture
+def mesh() -> Config:
+    return load(str(GOOD / "mesh.yaml"), {})
+
+
+def test_the_most_special_override_of_a_link_wins(mesh: Config) -> None:
+    assert mesh.link("orders", "us-east-1", "ap-southeast-2") == LinkDefaults(in_flight_max=8)
+    assert mesh.link("orders", "ap-southeast-2", "eu-west-1") == LinkDefaults(in_flight_max=8, ordering="none")
+    assert mesh.link("orders", "us-east-1", "eu-west-1") == LinkDefaults(in_flight_max=2, ordering="none")
+
+
+def test_a_region_may_have_its_own_redis(mesh: Config) -> None:
+    assert mesh.redis_in("ap-southeast-2").on_loss == "pause"
+    assert mesh.redis_in("eu-west-1").on_loss == "continue"
+
+
+def test_older_generations_keep_their_routes(mesh: Config) -> None:
+    sydney, ireland, virginia = Region("ap-southeast-2"), Region("eu-west-1"), Region("us-east-1")
+    topologies = mesh.topologies()
+    assert topologies.current == 2
+    assert topologies.children(2, sydney, sydney) == {ireland, virginia}
+    assert topologies.children(1, sydney, sydney) == {virginia}
+
+
+def test_streams_may_have_other_names_in_some_regions() -> None:
+    config = load(str(GOOD / "hub.yaml"), {})
+    assert config.sources["orders"].stream_in("eu-west-1") == "orders-eu"
+    assert config.sources["orders"].stream_in("us-east-1") == "orders-hub"
+    assert config.sinks["hub"].stream_in("eu-west-1") == "orders-eu"
+
+
+@pytest.mark.parametrize(
+    ("start", "position"),
+    [
+        ("latest", AtTimestamp(5)),
+        ("trim_horizon", TrimHorizon()),
+        ("2026-11-01T00:00:00Z", AtTimestamp(1_793_491_200_000)),
+        ("2026-11-01T02:00:00+02:00", AtTimestamp(1_793_491_200_000)),
+    ],
+)
+def test_a_start_is_a_durable_place(start: str, position: object) -> None:
+    assert SourceConfig(stream="s", sink="s", start=start).start_position(5) == position
+
+
+def test_a_time_without_a_zone_is_refused_with_one_that_is_accepted() -> None:
+    with pytest.raises(ValueError, match="write 2026-11-01T00:00:00Z for UTC"):
+        SourceConfig(stream="s", sink="s", start="2026-11-01")
+
+
+def test_secrets_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"from file\r\n")
+    assert SecretRef(env="K").resolve({"K": "from variable"}) == b"from variable"
+    assert SecretRef(file=str(tmp_path / "key")).resolve({}) == b"from file"
+    with pytest.raises(ConfigError, match="environment variable K is not set"):
+        SecretRef(env="K").resolve({})
+    with pytest.raises(ConfigError, match="can't be read"):
+        SecretRef(file=str(tmp_path / "none")).resolve({})
