@@ -1,11 +1,18 @@
 """A sharded stream in memory with a source and a sink on it: the twin of Kinesis for simulation and tests.
 
-Passes the same contract suites as the real adapters. Time comes from outside; nothing awaits, so every call is atomic.
+Passes the same contract suites as the real adapters. Records stay in the shard they were put to, a split or merge
+closes the parents, a closed shard ends, what is older than the retention is gone and passed over in silence, as AWS
+does. Time comes from outside and nothing is random; only `before` may wait, so every effect is atomic.
+
+A sequence number has 56 decimal digits: ``4``, when its shard was made (23 digits: creation time of the stream in ms
+and a counter), the record's index (24), the shard's number (8). So it grows within a shard and along its lineage, is
+unique over incarnations, and tells its shard.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import md5
+from typing import Literal
 
 from msgspec import Struct
 
@@ -21,13 +28,18 @@ from replicator.core.model import (
     ShardId,
     TrimHorizon,
 )
-from replicator.errors import PositionLost, Refused
+from replicator.errors import PositionLost, Refused, TransientError
 from replicator.ports import Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
 HASH_END = 2**128
-SEQUENCE_BASE = 49 * 10**54
-"""Kinesis numbers have 56 digits."""
+ITERATOR_MS = 300_000
+"""Kinesis: a shard iterator expires after five minutes."""
+PARTITION_KEY_CHARACTERS_MAX = 256
+_SHARD_NUMBERS, _INDICES, _MADE, _COUNTS = 10**8, 10**24, 10**23, 10**9
 
+Operation = Literal["describe", "shards", "open", "read", "put", "peer_time", "read_back"]
+Before = Callable[[Operation], Awaitable[None]]
+"""Called before every call of source and sink, and before each shard of a reading back: may wait, or raise."""
 Fault = Callable[[Sequence[Entry]], Sequence[str | None] | None]
 """Called before the entries of a put are stored: may raise, or answer an error code for each entry that fails."""
 AfterPut = Callable[[Sequence[Entry]], None]
@@ -35,12 +47,42 @@ AfterPut = Callable[[Sequence[Entry]], None]
 
 
 class _Shard(Struct):
-    id: ShardId
+    number: int
     start: int
     end: int
-    parents: tuple[ShardId, ...] = ()
-    is_closed: bool = False
+    parents: tuple[ShardId, ...]
+    made: int
+    closed_ms: int | None = None
     records: list[Record] = []
+    trimmed: int = 0
+    last_ms: int = 0
+
+    @property
+    def id(self) -> ShardId:
+        return ShardId(f"shardId-{self.number:012d}")
+
+    @property
+    def tip(self) -> int:
+        """The index behind the last record ever put."""
+        return self.trimmed + len(self.records)
+
+    def sequence(self, index: int) -> SequenceNumber:
+        return SequenceNumber(((4 * _MADE + self.made) * _INDICES + index) * _SHARD_NUMBERS + self.number)
+
+    def index(self, position: Position) -> int:
+        """What reading begins with. Raises PositionLost for a number that isn't one of this shard's."""
+        match position:
+            case TrimHorizon():
+                return self.trimmed
+            case AtTimestamp(ms=ms):
+                return self.trimmed + bisect_left(self.records, ms, key=lambda record: record.arrival_ms)
+            case After(sequence=sequence):
+                index = sequence // _SHARD_NUMBERS % _INDICES
+                if self.sequence(index) != sequence or index >= self.tip:
+                    raise PositionLost(f"{self.id} never had {sequence}")
+                return index + 1
+            case ShardEnd():
+                return self.tip
 
 
 class MemoryStream:
@@ -48,57 +90,105 @@ class MemoryStream:
 
     def __init__(self, now_ms: Callable[[], int], shards: int = 1, retention_ms: int = 86_400_000) -> None:
         self.now_ms = now_ms
-        self.created_ms = now_ms()
         self.retention_ms = retention_ms
+        self.before: Before | None = None
         self.fault: Fault | None = None
         self.after_put: AfterPut | None = None
-        self._sequence = SEQUENCE_BASE
+        self.created_ms = -1
+        self.recreate(shards)
+
+    def recreate(self, shards: int = 1) -> None:
+        """Delete the stream and make it anew under its name: another incarnation, no record left."""
+        self.created_ms = max(self.now_ms(), self.created_ms + 1)
+        self._made = 0
         self._shards: dict[ShardId, _Shard] = {}
         for number in range(shards):
             self._add(HASH_END * number // shards, HASH_END * (number + 1) // shards, ())
 
-    def _add(self, start: int, end: int, parents: tuple[ShardId, ...]) -> _Shard:
-        shard = _Shard(ShardId(f"shardId-{len(self._shards):012d}"), start, end, parents)
+    def _add(self, start: int, end: int, parents: tuple[ShardId, ...]) -> ShardId:
+        shard = _Shard(self._made, start, end, parents, self.created_ms * _COUNTS + self._made)
+        self._made += 1
         self._shards[shard.id] = shard
-        return shard
+        return shard.id
 
-    def split(self, shard: ShardId) -> None:
+    def split(self, shard: ShardId) -> tuple[ShardId, ShardId]:
         """Close the shard; two children take its range."""
-        parent = self._shards[shard]
-        parent.is_closed = True
+        parent = self._close(shard)
         middle = (parent.start + parent.end) // 2
-        self._add(parent.start, middle, (shard,))
-        self._add(middle, parent.end, (shard,))
+        return self._add(parent.start, middle, (shard,)), self._add(middle, parent.end, (shard,))
 
-    def merge(self, left: ShardId, right: ShardId) -> None:
+    def merge(self, left: ShardId, right: ShardId) -> ShardId:
         """Close two adjacent shards; one child takes both ranges."""
-        for shard in (left, right):
-            self._shards[shard].is_closed = True
-        self._add(self._shards[left].start, self._shards[right].end, (left, right))
+        low, high = self._close(left), self._close(right)
+        return self._add(low.start, high.end, (left, right))
+
+    def _close(self, shard: ShardId) -> _Shard:
+        closed = self._shards[shard]
+        closed.closed_ms = self.now_ms()
+        return closed
 
     def trim(self, shard: ShardId, count: int) -> None:
         """Drop the oldest records, as retention does."""
-        del self._shards[shard].records[:count]
+        log = self._shards[shard]
+        log.trimmed += len(log.records[:count])
+        del log.records[:count]
 
     def shard_of(self, key: str) -> ShardId:
         place = int(md5(key.encode(), usedforsecurity=False).hexdigest(), 16)
-        return next(s.id for s in self._shards.values() if not s.is_closed and s.start <= place < s.end)
+        is_open = (shard for shard in self._shards.values() if shard.closed_ms is None)
+        return next(shard.id for shard in is_open if shard.start <= place < shard.end)
 
     def store(self, entry: Entry) -> SequenceNumber:
-        self._sequence += 1
-        sequence = SequenceNumber(self._sequence)
-        record = Record(entry.data, entry.partition_key, sequence, self.now_ms())
-        self._shards[self.shard_of(entry.partition_key)].records.append(record)
+        log = self._shards[self.shard_of(entry.partition_key)]
+        log.last_ms = max(self.now_ms(), log.last_ms)  # arrival times never decrease within a shard
+        sequence = log.sequence(log.tip)
+        log.records.append(Record(entry.data, entry.partition_key, sequence, log.last_ms))
         return sequence
 
     def list_shards(self) -> list[Shard]:
+        self._expire()
         return [Shard(shard.id, shard.parents) for shard in self._shards.values()]
 
     def records(self, shard: ShardId) -> list[Record]:
-        return self._shards[shard].records
+        """What the shard keeps, oldest first; nothing of a shard that is gone."""
+        log = self._shards.get(shard)
+        return [] if log is None else log.records
 
     def is_closed(self, shard: ShardId) -> bool:
-        return self._shards[shard].is_closed
+        return self._listed(shard).closed_ms is not None
+
+    def index(self, shard: ShardId, position: Position) -> int:
+        """The index that reading begins with. Raises PositionLost, TransientError for a time to come."""
+        if isinstance(position, AtTimestamp) and position.ms > self.now_ms():
+            raise TransientError(f"{position} is in the future", code="InvalidArgumentException")
+        return self._listed(shard).index(position)
+
+    def page(self, shard: ShardId, index: int, records_max: int) -> tuple[Sequence[Record], int, int]:
+        """Records from ``index`` or the oldest one kept, the index behind them, and how far behind that is."""
+        log = self._listed(shard)
+        first = max(index - log.trimmed, 0)
+        records = log.records[first : first + records_max]
+        rest = log.records[first + len(records) :][:1]
+        behind_ms = max(1, self.now_ms() - rest[0].arrival_ms) if rest else 0
+        return records, log.trimmed + first + len(records), behind_ms
+
+    def _listed(self, shard: ShardId) -> _Shard:
+        self._expire()
+        if shard not in self._shards:
+            raise PositionLost(f"the stream no longer has the shard {shard}")
+        return self._shards[shard]
+
+    def _expire(self) -> None:
+        """Trim what is older than the retention; a closed shard goes when all it ever held is that old."""
+        horizon_ms = self.now_ms() - self.retention_ms
+        for log in list(self._shards.values()):
+            self.trim(log.id, log.index(AtTimestamp(horizon_ms)) - log.trimmed)
+            if log.closed_ms is not None and log.closed_ms < horizon_ms:
+                del self._shards[log.id]
+
+    async def reached(self, operation: Operation) -> None:
+        if self.before is not None:
+            await self.before(operation)
 
 
 class MemorySource:
@@ -108,37 +198,39 @@ class MemorySource:
         self._stream = stream
 
     async def describe(self) -> SourceInfo:
+        await self._stream.reached("describe")
         return SourceInfo(str(self._stream.created_ms), self._stream.retention_ms)
 
     async def shards(self) -> Sequence[Shard]:
+        await self._stream.reached("shards")
         return self._stream.list_shards()
 
     async def open(self, shard: ShardId, position: Position) -> Cursor:
-        if isinstance(position, After) and position.sequence < SEQUENCE_BASE:
-            raise PositionLost(f"{shard} never had {position.sequence}")
-        return Cursor(shard, position, "memory")
+        await self._stream.reached("open")
+        if isinstance(position, ShardEnd):
+            return Cursor(shard, position, "")
+        return Cursor(shard, position, self._token(self._stream.index(shard, position)))
 
     async def read(self, cursor: Cursor, records_max: int) -> Page:
-        records = self._stream.records(cursor.shard)
-        start = _index(records, cursor.position)
-        page = tuple(records[start : start + records_max])
-        rest = records[start + records_max :]
+        await self._stream.reached("read")
+        if isinstance(cursor.position, ShardEnd):
+            return Page((), None, 0)
+        records, following, behind_ms = self._stream.page(cursor.shard, self._index(cursor), records_max)
+        page = tuple(records)
         position = After(page[-1].sequence) if page else cursor.position
-        is_end = self._stream.is_closed(cursor.shard) and not rest
-        behind_ms = max(1, self._stream.now_ms() - rest[0].arrival_ms) if rest else 0
-        return Page(page, None if is_end else Cursor(cursor.shard, position, "memory"), behind_ms)
+        is_end = behind_ms == 0 and self._stream.is_closed(cursor.shard)
+        return Page(page, None if is_end else Cursor(cursor.shard, position, self._token(following)), behind_ms)
 
+    def _token(self, index: int) -> str:
+        return f"{self._stream.created_ms}/{self._stream.now_ms()}/{index}"
 
-def _index(records: list[Record], position: Position) -> int:
-    match position:
-        case TrimHorizon():
-            return 0
-        case AtTimestamp(ms=ms):
-            return bisect_left(records, ms, key=lambda record: record.arrival_ms)
-        case After(sequence=sequence):
-            return bisect_right(records, sequence, key=lambda record: record.sequence)
-        case ShardEnd():
-            return len(records)
+    def _index(self, cursor: Cursor) -> int:
+        """Where the token stands; by the cursor's position when it expired or belongs to a deleted stream."""
+        created_ms, issued_ms, index = map(int, cursor.token.split("/"))
+        is_expired = self._stream.now_ms() - issued_ms > ITERATOR_MS
+        if is_expired or created_ms != self._stream.created_ms:
+            return self._stream.index(cursor.shard, cursor.position)
+        return index
 
 
 class MemorySink:
@@ -153,10 +245,8 @@ class MemorySink:
         return self._limits
 
     async def put(self, entries: Sequence[Entry]) -> Sequence[str | None]:
-        if any(
-            len(entry.data) + len(entry.partition_key.encode()) > self._limits.record_bytes_max for entry in entries
-        ):
-            raise Refused("a record is larger than the stream takes")
+        await self._stream.reached("put")
+        self._check(entries)
         codes = self._stream.fault(entries) if self._stream.fault is not None else None
         codes = codes or (None,) * len(entries)
         for entry, code in zip(entries, codes, strict=True):
@@ -166,15 +256,29 @@ class MemorySink:
             self._stream.after_put(entries)
         return codes
 
+    def _check(self, entries: Sequence[Entry]) -> None:
+        limits = self._limits
+        if not 1 <= len(entries) <= limits.records_max:
+            raise Refused(f"{len(entries)} records in one request, 1 to {limits.records_max} are taken")
+        if not all(1 <= len(entry.partition_key) <= PARTITION_KEY_CHARACTERS_MAX for entry in entries):
+            raise Refused(f"a partition key has 1 to {PARTITION_KEY_CHARACTERS_MAX} characters")
+        sizes = [len(entry.data) + len(entry.partition_key.encode()) for entry in entries]
+        if max(sizes) > limits.record_bytes_max or sum(sizes) > limits.request_bytes_max:
+            raise Refused(f"the largest record has {max(sizes)} bytes, all have {sum(sizes)}: over the limits")
+
     async def peer_time_ms(self) -> int:
+        await self._stream.reached("peer_time")
         return self._stream.now_ms() - 1000
 
     async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
+        """Shard by shard, listed anew each time: what happens meanwhile is seen as a real reading sees it."""
         origins: set[Origin] = set()
+        seen: set[ShardId] = set()
         read = 0
-        for shard in self._stream.list_shards():
-            records = self._stream.records(shard.id)
-            for record in records[_index(records, AtTimestamp(since_ms)) :]:
+        while fresh := [shard.id for shard in self._stream.list_shards() if shard.id not in seen]:
+            seen.add(fresh[0])
+            await self._stream.reached("read_back")
+            for record in [r for r in self._stream.records(fresh[0]) if r.arrival_ms >= since_ms]:
                 if read >= records_max:
                     return Found(frozenset(origins), is_complete=False, records_read=read)
                 read += 1

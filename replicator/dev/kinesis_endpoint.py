@@ -73,7 +73,7 @@ class Call:
     answer: Callable[[], wire.Reply]
 
 
-class _Dropped(Exception):  # noqa: N818 - not an error: the connection is to be closed without a reply
+class _Dropped(Exception):
     pass
 
 

@@ -59,9 +59,7 @@ def test_a_refused_signature_names_the_offset_of_the_clocks() -> None:
     assert "+400 s" in str(error)
 
 
-@pytest.mark.parametrize(
-    "code", ["ValidationException", "InvalidArgumentException", "SerializationException"]
-)
+@pytest.mark.parametrize("code", ["ValidationException", "InvalidArgumentException", "SerializationException"])
 def test_an_invalid_request_is_refused(code: str) -> None:
     error = failure(WRITE, answer(400, code))
     assert isinstance(error, ServiceError)
