@@ -110,9 +110,11 @@ class Sink(Protocol):
     @property
     def limits(self) -> SinkLimits: ...
 
-    async def put(self, entries: Sequence[Entry]) -> Sequence[str | None]:
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
         """Store the entries; per entry None when stored, else the vendor's error code (not stored, may be repeated).
 
+        ``signed_ms`` (our clock; now by default) dates the request: the receiver refuses it a fixed time later, however
+        long it was held up on the way. It must have been taken before the right to send was checked.
         Raises TransientError when nothing was stored, InDoubt when nobody knows, Refused when the request as such is
         invalid, Misconfigured when an operator must act.
         """

@@ -68,10 +68,10 @@ class KinesisSink:
     def limits(self) -> SinkLimits:
         return self._limits
 
-    async def put(self, entries: Sequence[Entry]) -> Sequence[str | None]:
-        sent_ms = int(time.time() * 1000)
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
+        sent_ms = time.time_ns() // 1_000_000 if signed_ms is None else signed_ms
         try:
-            reply = await self._api.put_records(self._body(entries))
+            reply = await self._api.put_records(self._body(entries), sent_ms)
         except ServiceError as exc:
             raise Refused(f"PutRecords on {self._api.stream}: {exc}") from exc
         self._note_clock(reply)

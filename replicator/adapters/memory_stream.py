@@ -28,12 +28,12 @@ from replicator.core.model import (
     ShardId,
     TrimHorizon,
 )
-from replicator.errors import PositionLost, Refused, TransientError
+from replicator.errors import Misconfigured, PositionLost, Refused, TransientError
 from replicator.ports import Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
 HASH_END = 2**128
-ITERATOR_MS = 300_000
-"""Kinesis: a shard iterator expires after five minutes."""
+SIGNATURE_MS = 300_000
+"""SigV4: a request is refused five minutes after the date it was signed for."""
 PARTITION_KEY_CHARACTERS_MAX = 256
 _SHARD_NUMBERS, _INDICES, _MADE, _COUNTS = 10**8, 10**24, 10**23, 10**9
 
@@ -222,13 +222,12 @@ class MemorySource:
         return Page(page, None if is_end else Cursor(cursor.shard, position, self._token(following)), behind_ms)
 
     def _token(self, index: int) -> str:
-        return f"{self._stream.created_ms}/{self._stream.now_ms()}/{index}"
+        return f"{self._stream.created_ms}/{index}"
 
     def _index(self, cursor: Cursor) -> int:
-        """Where the token stands; by the cursor's position when it expired or belongs to a deleted stream."""
-        created_ms, issued_ms, index = map(int, cursor.token.split("/"))
-        is_expired = self._stream.now_ms() - issued_ms > ITERATOR_MS
-        if is_expired or created_ms != self._stream.created_ms:
+        """Where the token stands, which never expires; of a deleted stream, by the cursor's position."""
+        created_ms, index = map(int, cursor.token.split("/"))
+        if created_ms != self._stream.created_ms:
             return self._stream.index(cursor.shard, cursor.position)
         return index
 
@@ -244,7 +243,9 @@ class MemorySink:
     def limits(self) -> SinkLimits:
         return self._limits
 
-    async def put(self, entries: Sequence[Entry]) -> Sequence[str | None]:
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
+        if signed_ms is not None and self._stream.now_ms() - signed_ms > SIGNATURE_MS:
+            raise Misconfigured("the request's signature has expired", code="InvalidSignatureException")
         await self._stream.reached("put")
         self._check(entries)
         codes = self._stream.fault(entries) if self._stream.fault is not None else None

@@ -79,9 +79,11 @@ class KinesisApi:
         self._api = api
         self._timeout_s = timeout_s
 
-    async def put_records(self, body: bytes) -> Reply:
-        """The one write; raises InDoubt as well."""
-        return await self._api.call("PutRecords", body, is_write=True, timeout_s=self._timeout_s)
+    async def put_records(self, body: bytes, signed_ms: int) -> Reply:
+        """The one write, dated ``signed_ms``; raises InDoubt as well."""
+        return await self._api.call(
+            "PutRecords", body, is_write=True, timeout_s=self._timeout_s, signed_s=signed_ms / 1000
+        )
 
     async def summary(self) -> tuple[Summary, Reply]:
         reply = await self._read("DescribeStreamSummary", {"StreamName": self.stream})

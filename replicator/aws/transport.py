@@ -40,6 +40,7 @@ class _Call(Struct, frozen=True):
     sha256: str
     is_write: bool
     timeout_s: float
+    signed_s: float | None
 
 
 class _Body(aiohttp.BytesPayload):
@@ -92,14 +93,22 @@ class JsonApi:
         self._signer = Signer(host_of(self._url), region, service, CONTENT_TYPE)
 
     async def call(
-        self, operation: str, body: bytes, *, is_write: bool, timeout_s: float, sha256: str | None = None
+        self,
+        operation: str,
+        body: bytes,
+        *,
+        is_write: bool,
+        timeout_s: float,
+        sha256: str | None = None,
+        signed_s: float | None = None,
     ) -> Reply:
         """One request, one attempt (two when the credentials had expired).
 
-        ``sha256`` is the hash of the body where the caller has it already. Raises TransientError (no effect),
-        InDoubt (writes only), Misconfigured, or ServiceError for a refusal of the request itself.
+        ``signed_s`` dates the signature (now by default), ``sha256`` is the hash of the body where the caller has it.
+        Raises TransientError (no effect), InDoubt (writes only), Misconfigured, or ServiceError for a refusal of the
+        request itself.
         """
-        call = _Call(operation, body, sha256 or body_hash(body), is_write, timeout_s)
+        call = _Call(operation, body, sha256 or body_hash(body), is_write, timeout_s, signed_s)
         credentials = await self._session.credentials()
         try:
             return await self._attempt(call, credentials)
@@ -109,7 +118,8 @@ class JsonApi:
         return await self._attempt(call, await self._session.credentials(refused=credentials))
 
     async def _attempt(self, call: _Call, credentials: Credentials) -> Reply:
-        signed_s, started_s = time.time(), time.monotonic()
+        started_s = time.monotonic()
+        signed_s = time.time() if call.signed_s is None else call.signed_s
         target = f"{self._prefix}.{call.operation}"
         headers = self._signer.headers(target, call.sha256, signed_s, credentials)
         asked = Asked(call.operation, self._where, call.is_write, int(signed_s * 1000))

@@ -27,8 +27,8 @@ from replicator.core.model import (
     position_text,
 )
 from replicator.core.watermark import furthest
-from replicator.errors import PoisonEvent, PositionLost, StoreUnavailable, TransientError
-from replicator.ports import ClaimSession, Cursor
+from replicator.errors import PoisonEvent, PositionLost, TransientError
+from replicator.ports import ClaimSession, Clock, Cursor
 from replicator.worker.admission import Admission
 from replicator.worker.claiming import Claiming
 from replicator.worker.link import Link
@@ -64,6 +64,8 @@ class Channel:
         recovery: Recovery,
         admission: Admission,
         make_durable: Callable[[], Awaitable[None]],
+        may_send: Callable[[], bool],
+        clock: Clock,
     ) -> None:
         self.link = link
         self.shard = shard
@@ -74,7 +76,7 @@ class Channel:
         self._admission = admission
         self._make_durable = make_durable
         self._settlement = Settlement(claiming, durable.position)
-        self._publisher = Publisher(link, recovery, self._close, self._poisoned)
+        self._publisher = Publisher(link, recovery, clock, may_send, self._close, self._poisoned)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
         self._landed: set[Origin] = set()
@@ -237,7 +239,7 @@ class Channel:
         while not self._draining.is_set():
             try:
                 await self._make_durable()
-            except StoreUnavailable as exc:
+            except (TransientError, TimeoutError) as exc:
                 logger.warning("checkpoint.unavailable", link=self.link.name, shard=self.shard, error=str(exc))
                 await asyncio.sleep(STORE_RETRY_S)
             else:

@@ -162,6 +162,13 @@ class LeaseKeeper:
         if held.lease.wanted_by not in (None, self._me):
             self._hand_over(held)
 
+    def surely_holds(self, lease: Lease) -> bool:
+        """Whether nobody else can have taken the lease yet, by our own clock, which goes on while we are stopped."""
+        held = self.held.get(lease.shard)
+        if held is None or held.lease.epoch != lease.epoch:
+            return False
+        return _now_s() - held.renewed_s <= self._settings.give_up_s
+
     async def checkpoint_now(self, shard: ShardId) -> None:
         """Store the runner's checkpoints before this returns. Raises Fenced, TransientError or TimeoutError."""
         held = self.held.get(shard)

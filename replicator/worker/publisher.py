@@ -12,7 +12,8 @@ import structlog
 
 from replicator.core.backoff import delay_s
 from replicator.core.lanes import Lanes
-from replicator.errors import InDoubt, PoisonEvent, Refused, TransientError
+from replicator.errors import Fenced, InDoubt, PoisonEvent, Refused, TransientError
+from replicator.ports import Clock
 from replicator.worker.link import Link
 from replicator.worker.recovery import Recovery
 from replicator.worker.span import Item
@@ -23,17 +24,24 @@ Taken = list[tuple[object, Item]]
 
 
 class Publisher:
-    """Up to ``in_flight_max`` requests at a time, no two of them holding the same key."""
+    """Up to ``in_flight_max`` requests at a time, no two of them holding the same key.
+
+    ``may_send`` says whether the lease is surely ours at this moment, by our own monotonic clock.
+    """
 
     def __init__(
         self,
         link: Link,
         recovery: Recovery,
+        clock: Clock,
+        may_send: Callable[[], bool],
         on_stored: Callable[[Item], None],
         on_poison: Callable[[Item, PoisonEvent], Awaitable[None]],
     ) -> None:
         self._link = link
         self._recovery = recovery
+        self._clock = clock
+        self._may_send = may_send
         self._on_stored = on_stored
         self._on_poison = on_poison
         self._lanes: Lanes[Item] = Lanes(lambda item: item.size_bytes)
@@ -115,8 +123,14 @@ class Publisher:
 
     async def _send(self, taken: Taken) -> None:
         started_s = asyncio.get_running_loop().time()
+        # The date first, then the right to send: a worker that is stopped anywhere behind these two lines and goes on
+        # when others own the shard sends a request that is dated before they took it, and the receiver refuses it
+        # before they send anything themselves.
+        signed_ms = self._clock.now_ms()
+        if not self._may_send():
+            raise Fenced(f"the lease behind {self._link.name} was not renewed in time")
         try:
-            results = await self._link.sink.put([item.entry for _, item in taken])
+            results = await self._link.sink.put([item.entry for _, item in taken], signed_ms=signed_ms)
         except InDoubt as exc:
             self._link.failed(exc)
             await self._resolve(taken, exc)

@@ -12,7 +12,7 @@ from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Checkpoint, Lease, LinkName, Position, Region, ShardId, SourceName
 from replicator.core.routing import Router, Routes
 from replicator.core.tag import TagKeys
-from replicator.errors import StoreUnavailable
+from replicator.errors import TransientError
 from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Source, Telemetry
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
@@ -167,6 +167,8 @@ class Service:
             recovery=recovery,
             admission=Admission(link, router, preparer, self._stores.quarantine, self._clock),
             make_durable=lambda: self._keepers[setup.name].checkpoint_now(lease.shard),
+            may_send=lambda: self._keepers[setup.name].surely_holds(lease),
+            clock=self._clock,
         )
 
     async def _link_start(self, setup: SourceSetup, link: LinkName) -> Position:
@@ -175,7 +177,7 @@ class Service:
         while True:
             try:
                 return await self._stores.leases.link_start(setup.name, link, proposed)
-            except StoreUnavailable as exc:
+            except TransientError as exc:
                 logger.warning("lease_store.unavailable", link=link, error=str(exc))
                 await asyncio.sleep(STORE_RETRY_S)
 

@@ -144,7 +144,7 @@ async def test_a_connection_cut_while_waiting_is_in_doubt(kinesis_url: str) -> N
         sink, http = await sink_at(proxy.url, "nobody", 10.0)
         async with http:
             putting = asyncio.ensure_future(sink.put(entries("a")))
-            while not proxy.counters.bytes_up:  # noqa: ASYNC110 - a counter of the proxy, nothing to wait on
+            while not proxy.counters.bytes_up:
                 await asyncio.sleep(0.01)
             proxy.cut()
             with pytest.raises(InDoubt):

@@ -38,7 +38,7 @@ def exists(pid: int) -> bool:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - what is awaited happens in another process
+        while not condition():
             await asyncio.sleep(0.01)
 
 

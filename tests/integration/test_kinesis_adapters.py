@@ -174,7 +174,7 @@ AMBIGUOUS: dict[str, Handler] = {
     "internal failure": answering(http_answer("500 Oops", b'{"__type":"InternalFailure"}')),
     "unavailable": answering(http_answer("503 Busy", b'{"__type":"ServiceUnavailable"}')),
     "elsewhere": answering(http_answer("307 Moved", b"", "Location: /elsewhere")),
-    "too few results": answering(put_answer("InternalFailure", failed=1)),
+    "too few results": answering(put_answer("InternalFailure", failed=2)),
     "another count": answering(put_answer(None, "InternalFailure", failed=2)),
     "failures unnamed": answering(put_answer(None, None, failed=1)),
 }

@@ -113,6 +113,27 @@ async def test_a_killed_worker_costs_delay_only(tmp_path: Path) -> None:
     assert verdict.clean, verdict
 
 
+async def test_a_worker_that_was_stopped_while_others_took_its_shards_does_no_harm_when_it_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with trial(tmp_path) as running:
+        child = running.environment.workers(EAST)[0].child
+        assert child is not None
+
+        async def stop() -> None:
+            os.kill(child.pid, signal.SIGSTOP)
+
+        async def go_on() -> None:
+            await asyncio.sleep(4.0)  # longer than a lease lasts, so that the others have taken over
+            os.kill(child.pid, signal.SIGCONT)
+
+        await running.load_while(stop, go_on, seconds=6.0)
+        verdict = await running.verdict()
+        in_doubt = await running.counts("takeovers_in_doubt_total", EAST)
+    assert verdict.clean, verdict
+    assert in_doubt > 0
+
+
 async def test_all_workers_of_a_region_may_be_killed_and_its_redis_flushed(tmp_path: Path) -> None:
     async with trial(tmp_path, workers=1) as running:
 

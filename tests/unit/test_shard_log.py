@@ -25,6 +25,7 @@ from replicator.worker.prepare import Prepared
 from replicator.worker.shard_log import LogSettings, ShardLog
 
 SHARD = ShardId("shardId-000000000000")
+START = TrimHorizon()
 ORIGIN = Origin(Region("us-east-1"), SourceName("s"), "1", SHARD, SequenceNumber(0))
 
 
@@ -73,7 +74,7 @@ def stream_of(count: int) -> MemoryStream:
     return stream
 
 
-async def read_to(log: ShardLog, count: int, position: Position = TrimHorizon(), pause: float = 0.0) -> list[int]:
+async def read_to(log: ShardLog, count: int, position: Position = START, pause: float = 0.0) -> list[int]:
     """What one link gets until it has ``count`` records or the shard ends."""
     got: list[int] = []
     cursor: Cursor | None = None
