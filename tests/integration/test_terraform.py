@@ -255,6 +255,8 @@ def test_the_worker_gets_its_configuration_by_reference(container: dict[str, Any
         "REPLICATOR_LEASE_TABLE",
         "REPLICATOR_STATUS_PORT",
         "REPLICATOR_CONFIG_SHA256",
+        "REPLICATOR_QUARANTINE_BUCKET",
+        "REPLICATOR_QUARANTINE_PREFIX",
         "REDIS_URL",
     }
 
