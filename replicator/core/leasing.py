@@ -73,16 +73,26 @@ def plan(
     now_s: float,
     settings: LeaseSettings,
     links: Collection[LinkName],
+    holding: Collection[ShardId],
 ) -> LeasePlan:
-    """The next moves of worker ``me``; linear in the number of rows."""
+    """The next moves of worker ``me``, which runs the shards in ``holding``; linear in the number of rows.
+
+    A row may name ``me`` for a shard that is not run: the answer to its acquisition was lost, or it was given up while
+    the store was away. Nobody beats for it, so it counts as free.
+    """
     active = [row for row in rows if not is_finished(row, links)]
-    held = [row for row in active if row.owner is not None and not _has_expired(row, observer, now_s, settings)]
+    held = [
+        row
+        for row in active
+        if row.owner is not None
+        and (row.shard in holding if row.owner == me else not _has_expired(row, observer, now_s, settings))
+    ]
     loads = Counter(row.owner for row in held if row.owner is not None)
     mine = loads[me]
     workers = len(loads.keys() | {me})
     share = -(-len(active) // workers)
     taken = {row.shard for row in held}
-    free = [row for row in active if row.owner != me and row.shard not in taken] if mine < share else []
+    free = [row for row in active if row.shard not in taken] if mine < share else []
     free = [row for row in free if _may_take(row, observer, me, now_s, settings)]
     # The asker's own wishes come first; then an order of its own, so that workers do not race for the same row.
     free.sort(key=lambda row: (row.wanted_by != me, _order(me, row.shard)))

@@ -212,7 +212,7 @@ class LeaseKeeper:
             if row.incarnation != self._incarnation:
                 await self._replace(row, now_s)
         # What we hold is ours until we say otherwise, whatever an older listing shows.
-        moves = plan(current, self._observer, self._me, now_s, self._settings, self._links)
+        moves = plan(current, self._observer, self._me, now_s, self._settings, self._links, self.held.keys())
         for row in moves.take:
             if row.shard not in self.held:
                 await self._take(row, group)

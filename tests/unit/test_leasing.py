@@ -47,7 +47,8 @@ class Region:
         rows = list(await self.store.rows(ORDERS))
         observer = self.workers[me]
         observer.observe(rows, self.now_s)
-        moves = plan(rows, observer, me, self.now_s, SETTINGS, LINKS)
+        holding = {row.shard for row in rows if row.owner == me}
+        moves = plan(rows, observer, me, self.now_s, SETTINGS, LINKS, holding)
         for row in moves.take:
             lease = await self.store.acquire(row, me)
             if lease is not None:
@@ -104,13 +105,21 @@ def lease(shard: str, owner: str | None, *, beat: int = 0, wanted_by: str | None
 def moves_of(rows: list[Lease], me: str, age_s: float = 0.0) -> LeasePlan:
     observer = Observer()
     observer.observe(rows, 0.0)
-    return plan(rows, observer, me, age_s, SETTINGS, LINKS)
+    return plan(rows, observer, me, age_s, SETTINGS, LINKS, {row.shard for row in rows if row.owner == me})
 
 
 def test_a_lease_expires_by_the_observers_own_clock_only() -> None:
     rows = [lease("a", "dead")]
     assert moves_of(rows, "me", 9.9).take == ()
     assert moves_of(rows, "me", 10.0).take == tuple(rows)
+
+
+def test_a_lease_in_my_name_that_i_do_not_run_is_taken_anew() -> None:
+    rows = [lease("a", "me"), lease("b", "me")]
+    observer = Observer()
+    observer.observe(rows, 0.0)
+    moves = plan(rows, observer, "me", 0.0, SETTINGS, LINKS, {ShardId("b")})
+    assert moves.take == (rows[0],)
 
 
 def test_a_beat_makes_a_lease_young_again() -> None:
