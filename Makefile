@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/replicator demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n 2 --dist loadscope -q $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadgroup -q $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -41,7 +41,10 @@ check = load_check()
 TERRAFORM = check.find_terraform()
 IS_CI = bool(os.environ.get("CI"))
 
-pytestmark = pytest.mark.skipif(TERRAFORM is None and not IS_CI, reason="terraform is not on this machine")
+pytestmark = [
+    pytest.mark.skipif(TERRAFORM is None and not IS_CI, reason="terraform is not on this machine"),
+    pytest.mark.xdist_group("terraform"),  # one apply serves all of them
+]
 
 
 @pytest.fixture(scope="module")
