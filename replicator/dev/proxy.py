@@ -108,7 +108,8 @@ class Proxy:
         self.counters.connections += 1
         task = asyncio.get_running_loop().create_task(self._forward(client))
         self._open[task] = client
-        task.add_done_callback(self._open.pop)
+        # A task that is cancelled before its first step never comes to close the socket itself.
+        task.add_done_callback(lambda done: self._open.pop(done).close())
 
     async def _forward(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -311,3 +311,28 @@ async def test_nothing_of_a_scope_outlives_its_window_in_redis(tmp_path: Path) -
             lasting = [key for key in keys if not key.endswith(b":o") and await client.pttl(key) < 0]
     assert keys
     assert lasting == []
+
+
+async def test_readiness_speaks_of_the_own_source_and_lease_table_only(tmp_path: Path) -> None:
+    async with trial(tmp_path, workers=1) as running:
+        environment = running.environment
+        [worker] = environment.workers(EAST)
+
+        async def until(is_ready: bool) -> None:
+            async with asyncio.timeout(DEADLINE_S):
+                while (status := await environment.status(worker)) is None or status.ready != is_ready:
+                    await asyncio.sleep(POLL_S)
+
+        environment.cut_link(EAST, WEST)
+        environment.cut_link(EAST, EAST)
+        await until(is_ready=False)
+        environment.heal_link(EAST, EAST)
+        await until(is_ready=True)
+        environment.regions[EAST].lease_proxy.cut()
+        await until(is_ready=False)
+        environment.regions[EAST].lease_proxy.heal()
+        await until(is_ready=True)
+        environment.heal_link(EAST, WEST)
+        await running.load_while(seconds=1.0)
+        verdict = await running.verdict()
+    assert verdict.clean, verdict
