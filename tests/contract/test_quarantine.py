@@ -1,0 +1,93 @@
+"""What every quarantine promises: the original bytes and all that is known, durable, safe to repeat."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from replicator.adapters.memory_quarantine import MemoryQuarantine
+from replicator.adapters.quarantine_file import FileQuarantine
+from replicator.adapters.quarantine_s3 import S3Quarantine
+from replicator.aws.session import AwsSession
+from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
+from replicator.core.quarantine_document import decode_document
+from replicator.errors import StoreUnavailable
+from replicator.ports import Quarantine, Quarantined
+
+ORIGIN = Origin(Region("us-east-1"), SourceName("orders"), "17", ShardId("shardId-0"), SequenceNumber(10**128), 3)
+EVENT = Quarantined(
+    LinkName("orders:eu-west-1"), "not_json", "détail", ORIGIN, "kéy", bytes(range(256)), 2, 1_700_000_000_000
+)
+
+
+class Kept(Protocol):
+    """The data of all documents that are kept."""
+
+    async def __call__(self) -> list[bytes]: ...
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
+async def case(
+    request: pytest.FixtureRequest, tmp_path: Path, new_name: Callable[[str], str]
+) -> AsyncIterator[tuple[Quarantine, Kept]]:
+    if request.param == "memory":
+        memory = MemoryQuarantine()
+
+        async def in_memory() -> list[bytes]:
+            return [event.data for event in memory.events.values()]
+
+        yield memory, in_memory
+        return
+    if request.param == "file":
+
+        async def in_files() -> list[bytes]:
+            return [decode_document(path.read_bytes()).data for path in tmp_path.rglob("*.json")]
+
+        yield FileQuarantine(tmp_path), in_files
+        return
+    bucket = new_name("quarantine")
+    async with AwsSession().client("s3", "us-east-1", request.getfixturevalue("aws_url")) as client:
+        await client.create_bucket(Bucket=bucket)
+
+        async def in_s3() -> list[bytes]:
+            listed: dict[str, Any] = await client.list_objects_v2(Bucket=bucket, Prefix="poison/")
+            found = []
+            for entry in listed.get("Contents", []):
+                reply = await client.get_object(Bucket=bucket, Key=entry["Key"])
+                found.append(decode_document(await reply["Body"].read()).data)
+            return found
+
+        yield S3Quarantine(client, bucket, "poison/"), in_s3
+
+
+async def test_the_original_bytes_are_kept_once_however_often_they_are_put(case: tuple[Quarantine, Kept]) -> None:
+    quarantine, kept = case
+    await quarantine.put(EVENT)
+    await quarantine.put(EVENT)
+    assert await kept() == [EVENT.data]
+
+
+async def test_a_document_holds_everything_known_as_plain_json(tmp_path: Path) -> None:
+    await FileQuarantine(tmp_path).put(EVENT)
+    [path] = tmp_path.rglob("*.json")
+    document = json.loads(path.read_bytes())
+    assert path.relative_to(tmp_path).parts[:4] == ("orders@eu-west-1", "2023", "11", "14")
+    assert document["origin"] == ORIGIN.key
+    assert (document["link"], document["reason"], document["detail"]) == (EVENT.link, EVENT.reason, EVENT.detail)
+    assert (document["partition_key"], document["attempts"], document["at_ms"]) == ("kéy", 2, EVENT.at_ms)
+    assert not list(tmp_path.rglob("*.new"))
+
+
+async def test_a_place_that_cannot_be_written_is_unavailable_and_says_what_to_do(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(StoreUnavailable, match="make it writable"):
+        await FileQuarantine(blocked).put(EVENT)
+
+
+async def test_a_missing_bucket_is_unavailable_and_named(aws_url: str) -> None:
+    async with AwsSession().client("s3", "us-east-1", aws_url) as client:
+        with pytest.raises(StoreUnavailable, match="no-such-bucket"):
+            await S3Quarantine(client, "no-such-bucket", "").put(EVENT)
