@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench clean setup
+.PHONY: demo test lint drill bench clean setup
 
 setup: $(READY)
 
@@ -27,6 +27,9 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python tests/tidy.py
 	$(BIN)/python infra/terraform/check.py
+
+drill: $(READY)
+	PYTHONPATH=. $(ARGS) $(BIN)/chaos --no-version-check run chaos/region_loss.json
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
