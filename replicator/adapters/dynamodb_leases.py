@@ -1,14 +1,22 @@
 """Leases and checkpoints in a DynamoDB table: one row a shard, every write conditional.
 
 Table: partition key ``pk`` (source), sort key ``sk`` (``shard#<id>`` or ``link#<link>``). A renewal is one UpdateItem
-that beats, fences and stores the checkpoints of all links of the shard. The client must not retry by itself: a repeated
-write whose first answer was lost would meet its own effect and look fenced, so a failed condition is looked into here.
+that beats, fences and stores the checkpoints of the given links. It is conditional on the beat besides owner and epoch,
+so that a request delayed on its way can't put older checkpoints over newer ones. A write whose answer was lost and that
+is repeated, by us or by botocore's retries, meets its own effect as a failed condition: so a failed condition is looked
+into, and only somebody else's hand in the row means that the lease is gone.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from replicator.core.model import (
     Checkpoint,
@@ -25,7 +33,16 @@ from replicator.core.model import (
 from replicator.errors import ConfigError, Fenced, Misconfigured, StoreUnavailable
 
 FORMAT = 1
-OPERATOR_CODES = frozenset({"ResourceNotFoundException", "AccessDeniedException", "UnrecognizedClientException"})
+OPERATOR_CODES = frozenset(
+    {
+        "AccessDeniedException",
+        "ResourceNotFoundException",
+        "UnrecognizedClientException",
+        "ValidationException",  # the table has other keys than ours
+    }
+)
+OWNER_WRITES_MAX = 3
+"""How often an owner's write is tried again because an earlier one of its own took effect unanswered."""
 
 T = TypeVar("T")
 Item = dict[str, Any]  # DynamoDB's typed attribute values, as botocore takes and gives them
@@ -81,12 +98,8 @@ class DynamoDbLeases:
         except _ConditionFailed:
             row = await self._read(seen)
             # The answer to an earlier try of ours may have been lost.
-            is_ours = row is not None and (row.owner, row.epoch, row.beat) == (
-                owner,
-                seen.epoch + 1,
-                seen.beat + 1,
-            )
-            return row if is_ours else None
+            ours = (owner, seen.epoch + 1, seen.beat + 1)
+            return row if row is not None and (row.owner, row.epoch, row.beat) == ours else None
 
     async def renew(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> Lease:
         change, names, values = _checkpoint_change(checkpoints)
@@ -100,6 +113,7 @@ class DynamoDbLeases:
             await self._owned(held, f"SET beat = beat + :one{change} REMOVE #owner", names, values)
         except Fenced:
             row = await self._read(held)
+            # Nobody but us can have released it under our epoch: the answer to an earlier try was lost.
             if row is None or row.owner is not None or row.epoch != held.epoch:
                 raise
 
@@ -145,19 +159,31 @@ class DynamoDbLeases:
             item = await self._get(key)
             if item is None:
                 raise StoreUnavailable(f"{self._table}: the start of {link} was removed meanwhile") from None
+            self._check_format(item, key)
             return self._position(item["start"]["S"], key)
         return proposed
 
     # --- calls -----------------------------------------------------------------------------------------------------
 
     async def _owned(self, held: Lease, change: str, names: dict[str, str], values: Item) -> Lease:
-        values |= {":owner": {"S": held.owner or ""}, ":epoch": {"N": str(held.epoch)}}
-        try:
-            return await self._update(held, change, "#owner = :owner AND epoch = :epoch", values, names)
-        except _ConditionFailed:
-            raise Fenced(
-                f"lease {held.source}/{held.shard} of {held.owner}, epoch {held.epoch}, is no longer held"
-            ) from None
+        known = held
+        for _ in range(OWNER_WRITES_MAX):
+            own = {
+                ":owner": {"S": known.owner or ""},
+                ":epoch": {"N": str(known.epoch)},
+                ":beat": {"N": str(known.beat)},
+            }
+            condition = "#owner = :owner AND epoch = :epoch AND beat = :beat"
+            try:
+                return await self._update(held, change, condition, values | own, names)
+            except _ConditionFailed:
+                row = await self._read(held)
+            if row is None or (row.owner, row.epoch) != (held.owner, held.epoch):
+                raise Fenced(f"lease {held.source}/{held.shard} of {held.owner}, epoch {held.epoch}, is no longer held")
+            known = row
+        raise StoreUnavailable(
+            f"lease table {self._table}: {held.source}/{held.shard} changed under {OWNER_WRITES_MAX} writes in a row"
+        )
 
     async def _update(
         self, row: Lease, change: str, condition: str, values: Item, names: dict[str, str] | None = None
@@ -199,27 +225,30 @@ class DynamoDbLeases:
         try:
             return await call
         except ClientError as exc:
-            code = exc.response.get("Error", {}).get("Code", "")
-            if code == "ConditionalCheckFailedException":
-                raise _ConditionFailed from exc
-            if code in OPERATOR_CODES:
-                raise Misconfigured(
-                    f"{where}: {exc}; make the table and allow the task role to use it", code=code
-                ) from exc
-            raise StoreUnavailable(f"{where}: {exc}", code=code) from exc
-        except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
+            raise self._refused(where, exc) from exc
+        except ParamValidationError:
+            raise  # a bug of ours, which waiting would only hide
+        except (NoCredentialsError, PartialCredentialsError) as exc:
+            raise Misconfigured(f"{where}: {exc}; give the task a role", code="no_credentials") from exc
+        except (BotoCoreError, OSError, TimeoutError) as exc:
             raise StoreUnavailable(f"{where}: {exc}") from exc
+
+    def _refused(self, where: str, exc: ClientError) -> Exception:
+        code = exc.response.get("Error", {}).get("Code", "")
+        if code == "ConditionalCheckFailedException":
+            return _ConditionFailed(where)
+        if code in OPERATOR_CODES:
+            return Misconfigured(
+                f"{where}: {exc}; make the table (keys pk and sk, both strings) and allow the task role to use it",
+                code=code,
+            )
+        return StoreUnavailable(f"{where}: {exc}", code=code)
 
     # --- rows ------------------------------------------------------------------------------------------------------
 
     def _lease(self, item: Item) -> Lease:
         key = {"pk": item["pk"], "sk": item["sk"]}
-        version = item.get("v", {}).get("N")
-        if version != str(FORMAT):
-            raise ConfigError(
-                f"lease table {self._table}, row {key}: format version {version}, this worker writes {FORMAT}; "
-                "run a worker that knows it, or use another table"
-            )
+        self._check_format(item, key)
         return Lease(
             source=SourceName(item["pk"]["S"]),
             shard=ShardId(item["sk"]["S"].removeprefix("shard#")),
@@ -234,6 +263,14 @@ class DynamoDbLeases:
             },
         )
 
+    def _check_format(self, item: Item, key: Item) -> None:
+        version = item.get("v", {}).get("N")
+        if version != str(FORMAT):
+            raise ConfigError(
+                f"lease table {self._table}, row {_text(key)}: format version {version}, this worker knows {FORMAT}; "
+                "run a worker that knows it, or use another table"
+            )
+
     def _checkpoint(self, stored: Item, key: Item) -> Checkpoint:
         released = stored.get("released", {}).get("S")
         return Checkpoint(
@@ -246,19 +283,33 @@ class DynamoDbLeases:
         try:
             return parse_position(text)
         except ValueError as exc:
-            raise ConfigError(f"lease table {self._table}, row {key}: {exc}; correct or remove the row") from exc
+            where = f"lease table {self._table}, row {_text(key)}"
+            raise ConfigError(f"{where}: {exc}; correct or remove the row") from exc
 
 
 def _key(source: SourceName, sort: str) -> Item:
     return {"pk": {"S": source}, "sk": {"S": sort}}
 
 
+def _text(key: Item) -> str:
+    return f"{key['pk']['S']} {key['sk']['S']}"
+
+
 def _as_seen(seen: Lease) -> tuple[str, Item]:
-    values: Item = {":epoch": {"N": str(seen.epoch)}, ":beat": {"N": str(seen.beat)}}
-    if seen.owner is None:
-        return "attribute_not_exists(#owner) AND epoch = :epoch AND beat = :beat", values
-    values[":owner"] = {"S": seen.owner}
-    return "#owner = :owner AND epoch = :epoch AND beat = :beat", values
+    """The condition that the row is what was seen. Checkpoints change with the beat only, parents never."""
+    values: Item = {
+        ":epoch": {"N": str(seen.epoch)},
+        ":beat": {"N": str(seen.beat)},
+        ":incarnation": {"S": seen.incarnation},
+    }
+    condition = "epoch = :epoch AND beat = :beat AND incarnation = :incarnation"
+    for name, attribute, value in (("#owner", "owner", seen.owner), ("wanted_by", "wanted_by", seen.wanted_by)):
+        if value is None:
+            condition += f" AND attribute_not_exists({name})"
+        else:
+            condition += f" AND {name} = :{attribute}"
+            values[f":{attribute}"] = {"S": value}
+    return condition, values
 
 
 def _checkpoint_change(checkpoints: Mapping[LinkName, Checkpoint]) -> tuple[str, dict[str, str], Item]:
@@ -299,3 +350,4 @@ async def ensure_table(client: Any, table: str) -> None:
     except ClientError as exc:
         if exc.response.get("Error", {}).get("Code") != "ResourceInUseException":
             raise
+    await client.get_waiter("table_exists").wait(TableName=table)

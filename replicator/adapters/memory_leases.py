@@ -25,9 +25,12 @@ class MemoryLeases:
         )
 
     async def acquire(self, seen: Lease, owner: str) -> Lease | None:
-        if self._rows.get((seen.source, seen.shard)) is None or not self._is_as(seen):
+        row = self._rows.get((seen.source, seen.shard))
+        if row is not None and (row.owner, row.epoch, row.beat) == (owner, seen.epoch + 1, seen.beat + 1):
+            return row  # the answer to an earlier try was lost
+        row = self._unchanged(seen)
+        if row is None:
             return None
-        row = self._rows[(seen.source, seen.shard)]
         return self._put(replace(row, owner=owner, epoch=row.epoch + 1, beat=row.beat + 1, wanted_by=None))
 
     async def renew(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> Lease:
@@ -35,8 +38,12 @@ class MemoryLeases:
         return self._put(replace(row, beat=row.beat + 1, checkpoints={**row.checkpoints, **checkpoints}))
 
     async def release(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> None:
+        row = self._rows.get((held.source, held.shard))
+        if row is not None and (row.owner, row.epoch) == (None, held.epoch):
+            return  # the answer to an earlier try was lost
         row = self._owned(held)
-        self._put(replace(row, owner=None, checkpoints={**row.checkpoints, **checkpoints}))
+        stored = {**row.checkpoints, **checkpoints}
+        self._put(replace(row, owner=None, beat=row.beat + 1, checkpoints=stored))
 
     async def ask(self, seen: Lease, wanted_by: str) -> bool:
         row = self._rows.get((seen.source, seen.shard))
@@ -48,8 +55,8 @@ class MemoryLeases:
         return True
 
     async def delete(self, seen: Lease) -> bool:
-        row = self._rows.get((seen.source, seen.shard))
-        if row is None or row.owner is not None or not self._is_as(seen):
+        row = self._unchanged(seen)
+        if row is None or row.owner is not None:
             return False
         del self._rows[(seen.source, seen.shard)]
         return True
@@ -57,9 +64,12 @@ class MemoryLeases:
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         return self._starts.setdefault((source, link), proposed)
 
-    def _is_as(self, seen: Lease) -> bool:
-        row = self._rows[(seen.source, seen.shard)]
-        return (row.owner, row.epoch, row.beat) == (seen.owner, seen.epoch, seen.beat)
+    def _unchanged(self, seen: Lease) -> Lease | None:
+        """The stored row, when it is still as it was seen; checkpoints change with the beat only."""
+        row = self._rows.get((seen.source, seen.shard))
+        if row is None or replace(row, checkpoints={}) != replace(seen, checkpoints={}):
+            return None
+        return row
 
     def _owned(self, held: Lease) -> Lease:
         row = self._rows.get((held.source, held.shard))

@@ -3,20 +3,28 @@
 How it works: every worker looks at all lease rows of a source and decides alone. A lease whose (owner, epoch, beat) has
 not changed for ``duration_s`` on the observer's own monotonic clock has expired; clocks are never compared. Free and
 expired leases are taken up to an even share. A worker below its share asks the most loaded one for a single lease; the
-owner drains, releases, and the asker takes it.
+owner drains, releases, and the asker takes it. A released lease is kept for its asker for ``duration_s``, then it is
+anybody's: an asker that died blocks nothing.
 
 Why it is safe: taking is a conditional write on exactly the row that was seen, and grows the epoch, so of several
-takers one wins and everything the former owner writes afterwards is refused. Asking changes nothing but a wish. Why it
-settles: a worker asks only while the other has at least two more than itself, so every move narrows the spread.
+takers one wins and everything the former owner writes afterwards is refused. Asking changes nothing but a wish. An
+owner that could not renew stops after ``give_up_s`` on its own clock, counted from before its last good write began; an
+observer counts ``duration_s`` from after it first saw that write until before its last reading began. So the owner has
+stopped before another may start, unless its whole process stood still.
+
+Why it settles: as long as a lease is free, somebody is below an even share of all leases and takes it. A worker asks
+only while another has, with all standing wishes fulfilled, at least two more than itself, so every move narrows the
+spread.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from replicator.core.model import Lease, LinkName, ShardEnd, ShardId
+from replicator.core.model import Checkpoint, Lease, LinkName, ShardEnd, ShardId
 
 
 class LeaseSettings(Struct, frozen=True):
@@ -32,26 +40,63 @@ class LeaseSettings(Struct, frozen=True):
         """An owner that could not renew for so long stops by itself, before anybody may take the lease."""
         return self.duration_s * 0.8
 
+    @property
+    def answer_s(self) -> float:
+        """How long one call to the lease store may take: a renewal that fails can be repeated before `give_up_s`."""
+        return self.duration_s * 0.3
+
 
 class Observer:
     """Since when each lease row looks as it does, on the observer's own clock."""
 
     def __init__(self) -> None:
-        self._seen: dict[ShardId, tuple[tuple[object, ...], float]] = {}
+        self._seen: dict[ShardId, tuple[tuple[str | None, int, int], float]] = {}
 
     def observe(self, rows: Iterable[Lease], now_s: float) -> None:
-        """Take in a fresh listing; rows that are gone are forgotten."""
+        """Take in a fresh listing, ``now_s`` being a moment after it was read; rows that are gone are forgotten."""
         self._seen = {row.shard: self._since(row, now_s) for row in rows}
 
-    def _since(self, row: Lease, now_s: float) -> tuple[tuple[object, ...], float]:
-        looks = (row.owner, row.epoch, row.beat, row.wanted_by)
+    def _since(self, row: Lease, now_s: float) -> tuple[tuple[str | None, int, int], float]:
+        looks = (row.owner, row.epoch, row.beat)
         known = self._seen.get(row.shard)
         return known if known is not None and known[0] == looks else (looks, now_s)
 
     def age_s(self, shard: ShardId, now_s: float) -> float:
-        """How long the row has looked like this; 0 for an unknown shard."""
+        """How long the row has looked like this; not above 0 for one just seen, 0 for an unknown shard."""
         known = self._seen.get(shard)
         return now_s - known[1] if known is not None else 0.0
+
+
+class View(Struct, frozen=True):
+    """What one worker knows: itself, the shards it runs, and since when every row looks as it does.
+
+    ``now_s`` is a moment before the rows were read, on the clock of the ``observer``.
+    """
+
+    me: str
+    running: Collection[ShardId]
+    observer: Observer
+    now_s: float
+    settings: LeaseSettings
+
+    def has_expired(self, row: Lease) -> bool:
+        return self.observer.age_s(row.shard, self.now_s) >= self.settings.duration_s
+
+    def is_kept(self, row: Lease) -> bool:
+        """Somebody owns the lease and beats.
+
+        A row may name ``me`` for a shard that is not run: the answer to its acquisition was lost, or it was given up
+        while the store was away. Nobody beats for it, so it is free.
+        """
+        if row.owner == self.me:
+            return row.shard in self.running
+        return row.owner is not None and not self.has_expired(row)
+
+    def may_take(self, row: Lease) -> bool:
+        """Nobody keeps it; one released for somebody else is left to them for a while, not for ever."""
+        if row.shard in self.running or self.is_kept(row):
+            return False
+        return row.owner is not None or row.wanted_by in (None, self.me) or self.has_expired(row)
 
 
 class LeasePlan(Struct, frozen=True):
@@ -66,63 +111,60 @@ def is_finished(row: Lease, links: Collection[LinkName]) -> bool:
     return all(link in row.checkpoints and row.checkpoints[link].position == ShardEnd() for link in links)
 
 
-def plan(
-    rows: Collection[Lease],
-    observer: Observer,
-    me: str,
-    now_s: float,
-    settings: LeaseSettings,
-    links: Collection[LinkName],
-    holding: Collection[ShardId],
-) -> LeasePlan:
-    """The next moves of worker ``me``, which runs the shards in ``holding``; linear in the number of rows.
-
-    A row may name ``me`` for a shard that is not run: the answer to its acquisition was lost, or it was given up while
-    the store was away. Nobody beats for it, so it counts as free.
-    """
+def plan(rows: Collection[Lease], view: View, links: Collection[LinkName]) -> LeasePlan:
+    """The next moves of worker ``view.me``; n log n in the number of rows."""
     active = [row for row in rows if not is_finished(row, links)]
-    held = [
-        row
-        for row in active
-        if row.owner is not None
-        and (row.shard in holding if row.owner == me else not _has_expired(row, observer, now_s, settings))
-    ]
-    loads = Counter(row.owner for row in held if row.owner is not None)
-    mine = loads[me]
-    workers = len(loads.keys() | {me})
-    share = -(-len(active) // workers)
-    taken = {row.shard for row in held}
-    free = [row for row in active if row.shard not in taken] if mine < share else []
-    free = [row for row in free if _may_take(row, observer, me, now_s, settings)]
-    # The asker's own wishes come first; then an order of its own, so that workers do not race for the same row.
-    free.sort(key=lambda row: (row.wanted_by != me, _order(me, row.shard)))
-    take = tuple(free[: share - mine])
-    if take:
+    kept = [row for row in active if view.is_kept(row)]
+    loads = Counter(row.owner for row in kept if row.owner is not None)
+    mine = loads[view.me]
+    share = -(-len(active) // len(loads.keys() | {view.me}))
+    take = _take([row for row in active if view.may_take(row)], view.me, share - mine)
+    if take or mine >= share:
         return LeasePlan(take)
-    return LeasePlan(ask=_ask(held, loads, me))
+    return LeasePlan(ask=_ask(kept, loads, view.me))
 
 
-def _has_expired(row: Lease, observer: Observer, now_s: float, settings: LeaseSettings) -> bool:
-    return observer.age_s(row.shard, now_s) >= settings.duration_s
+def _take(free: Collection[Lease], me: str, room: int) -> tuple[Lease, ...]:
+    """What was released for us, whatever our share is by now: nobody else reads it. Then others, up to the share."""
+    granted = [row for row in free if row.owner is None and row.wanted_by == me]
+    others = [row for row in free if row.owner is not None or row.wanted_by != me]
+    # Each worker has an order of its own, so that workers do not race for the same row.
+    others.sort(key=lambda row: _order(me, row.shard))
+    return (*granted, *others[: max(0, room - len(granted))])
 
 
-def _may_take(row: Lease, observer: Observer, me: str, now_s: float, settings: LeaseSettings) -> bool:
-    """A lease released for somebody else is left to them for a while, not for ever."""
-    if row.owner is None and row.wanted_by not in (None, me):
-        return _has_expired(row, observer, now_s, settings)
-    return True
-
-
-def _ask(held: Collection[Lease], loads: Counter[str], me: str) -> Lease | None:
-    """One lease of the most loaded worker that has at least two more than ``me``; none while an earlier wish stands."""
-    if any(row.wanted_by == me for row in held) or not loads:
+def _ask(kept: Collection[Lease], loads: Mapping[str, int], me: str) -> Lease | None:
+    """One lease of the most loaded worker that will have at least two more than ``me``; none while a wish stands."""
+    if any(row.wanted_by == me for row in kept):
         return None
-    most = max(loads.values())
-    if most < loads[me] + 2:
+    later = Counter(row.wanted_by or row.owner for row in kept)
+    most = max((later[owner] for owner in loads), default=0)
+    if most < later[me] + 2:
         return None
-    rows = [row for row in held if row.owner is not None and loads[row.owner] == most and row.wanted_by is None]
+    rows = [row for row in kept if later[row.owner] == most and row.wanted_by is None]
     return min(rows, key=lambda row: _order(me, row.shard), default=None)
 
 
 def _order(me: str, shard: ShardId) -> bytes:
     return blake2b(f"{me}/{shard}".encode(), digest_size=8).digest()
+
+
+def parents_done(lease: Lease, link: LinkName, rows: Mapping[ShardId, Lease], listed: Collection[ShardId]) -> bool:
+    """Whether the link has finished every parent of the shard.
+
+    A parent without a row counts as finished when the source no longer lists it; while it is listed, its row is yet to
+    be made. ``listed`` must be newer than the shard itself, or a parent not listed yet would pass for one long gone.
+    """
+    for parent in lease.parents:
+        row = rows.get(parent)
+        if row is None:
+            if parent in listed:
+                return False
+        elif link not in row.checkpoints or row.checkpoints[link].position != ShardEnd():
+            return False
+    return True
+
+
+def without_marks(checkpoints: Mapping[LinkName, Checkpoint]) -> dict[LinkName, Checkpoint]:
+    """What a crashed shard is released with: places, but no word that nothing is in doubt."""
+    return {link: replace(checkpoint, released=None) for link, checkpoint in checkpoints.items()}
