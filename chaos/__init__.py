@@ -1,1 +1,1 @@
-"""Drills: Chaos Toolkit experiments on the embedded regions, with the independent judge's verdict as hypothesis."""
+"""Drills: Chaos Toolkit experiments against the embedded regions; the hypothesis is the independent judge's verdict."""

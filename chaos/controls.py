@@ -1,32 +1,67 @@
-"""The regions live as long as the experiment: made before it, ended after it, whatever happened in between."""
+"""The regions live as long as the experiment: made before it, ended after it, whatever happens in between."""
 
+import logging
+import signal
+from collections.abc import Mapping
 from typing import Any
 
-from chaos.drill import Drill
+from chaoslib.exceptions import InterruptExecution  # type: ignore[import-untyped]  # chaoslib ships no types
 
-_drill: Drill | None = None
+from chaos.drill import Drill
+from chaos.scene import DrillError, Load
+from replicator.errors import ReplicatorError
+
+logger = logging.getLogger("chaostoolkit")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+WARM_UP = 0.05
+"""The share of the load that is written before the hypothesis is looked at for the first time."""
+_drills: list[Drill] = []
+"""The drill under way, if any: Chaos Toolkit calls functions and hands nothing from one to the next."""
 
 
 def running() -> Drill:
     """The drill of the experiment that is under way."""
-    if _drill is None:
-        raise RuntimeError("no drill is running; list chaos.controls under `controls` in the experiment")
-    return _drill
+    if not _drills:
+        raise DrillError("no drill is running: list chaos.controls under `controls` of the experiment")
+    return _drills[-1]
 
 
-def before_experiment_control(context: dict[str, Any], configuration: dict[str, Any], **_: Any) -> None:
-    """Start three regions and write a little before the first look at the hypothesis."""
-    global _drill  # noqa: PLW0603 - Chaos Toolkit knows functions only, and one experiment a process
-    _drill = Drill(int(configuration["events"]), float(configuration["seconds"]))
+def before_experiment_control(configuration: Mapping[str, Any], **_: object) -> None:
+    """Start the regions and the load."""
+    # Chaos Toolkit's handler of SIGTERM raises an error that it takes for a failure of the activity under way.
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    drill = Drill(Load(events=configuration["events"], seconds=configuration["seconds"]))
+    _drills.append(drill)
+    logger.info("Starting the regions and the load")
     try:
-        _drill.start()
-        _drill.warm_up()
-    except BaseException:
-        _drill.stop()
-        raise
+        drill.start()
+        drill.call(lambda scene: scene.until_written(WARM_UP))
+    except (ReplicatorError, TimeoutError) as exc:
+        # Any other error of a control is logged for debugging only, and the experiment would go on.
+        raise InterruptExecution(f"the regions did not start: {exc}") from exc
 
 
-def after_experiment_control(context: dict[str, Any], **_: Any) -> None:
-    """End everything."""
-    if _drill is not None:
-        _drill.stop()
+def after_activity_control(context: Mapping[str, Any], state: Mapping[str, Any] | None = None, **_: object) -> None:
+    """End an experiment whose action failed: a disaster that did not happen proves nothing."""
+    if context["type"] == "action" and state is not None and state["status"] == "failed":
+        raise InterruptExecution(f"the action {context['name']!r} failed: {state['exception'][-1].strip()}")
+
+
+def after_experiment_control(**_: object) -> None:
+    """End the regions."""
+    cleanup_control()
+
+
+def cleanup_control() -> None:
+    """End the regions. Chaos Toolkit calls this even where it skips `after_experiment_control`."""
+    # One signal is enough: another one must not interrupt the cleaning up.
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        while _drills:
+            _drills[-1].stop()
+            _drills.pop()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,13 +1,22 @@
-"""What the regions are asked: the independent judge's numbers, once everything written had time to arrive."""
+"""What is asked of the regions: the independent judge's verdict on everything written so far."""
+
+import logging
+from collections.abc import Sequence
 
 from chaos.controls import running
 
-
-def faults(name: str) -> int:
-    """How many events are ``lost``, ``looped``, ``duplicated``, ``reordered``, ``foreign`` or ``altered``."""
-    return running().verdict().faults()[name]
+logger = logging.getLogger("chaostoolkit")
 
 
-def delivered() -> dict[str, int]:
-    """Replicas in every region."""
-    return dict(running().verdict().delivered)
+def faults(names: Sequence[str]) -> str:
+    """These counts of the verdict, as ``lost 0, looped 0``: one text, so that the journal has all numbers of a failure.
+
+    ``names`` are those of `replicator.dev.checker.FAULTS`. The producers pause meanwhile. While a region is lost the
+    verdict counts what it lacks as lost, after a wait of at most a minute. The log has the rest of the verdict.
+    """
+    verdict = running().call(lambda scene: scene.verdict())
+    logger.info("%d events are written; replicas by region: %s", verdict.written, dict(verdict.delivered))
+    for fault, examples in verdict.examples.items():
+        logger.warning("%s, for example: %s", fault, ", ".join(examples))
+    found = verdict.faults()
+    return ", ".join(f"{name} {found[name]}" for name in names)
