@@ -63,6 +63,11 @@ class Reading:
                 for shard in shards:
                     group.create_task(self._read_shard(shard))
         except ExceptionGroup as failures:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # Before Python 3.13 an error inside a group hides that the group was cancelled from outside. A sender
+                # that lost its cancellation here would live on in a shard whose other tasks have ended.
+                raise asyncio.CancelledError from failures
             # One cause is enough for the caller to act on, and its class says how.
             raise failures.exceptions[0] from failures
 

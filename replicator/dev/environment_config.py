@@ -24,8 +24,8 @@ class Layout:
     topology: Literal["mesh", "hub", "chain"] = "mesh"
     stream: str = "orders-hub"
     rate_factor: float = 20.0
-    lease_s: float = 3.0
-    renew_s: float = 0.5
+    lease_s: float = 5.0
+    renew_s: float = 1.0
     in_doubt: Literal["verify", "resend"] = "verify"
     in_doubt_wait_s: float = 2.0
 

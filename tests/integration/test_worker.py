@@ -124,7 +124,7 @@ async def test_a_worker_that_was_stopped_while_others_took_its_shards_does_no_ha
             os.kill(child.pid, signal.SIGSTOP)
 
         async def go_on() -> None:
-            await asyncio.sleep(4.0)  # longer than a lease lasts, so that the others have taken over
+            await asyncio.sleep(7.0)  # longer than a lease lasts, so that the others have taken over
             os.kill(child.pid, signal.SIGCONT)
 
         await running.load_while(stop, go_on, seconds=6.0)
