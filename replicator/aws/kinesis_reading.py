@@ -58,18 +58,17 @@ class Reading:
         return Found(frozenset(self._origins), not self._is_cut, self._records)
 
     async def _read_all(self, shards: list[ShardId]) -> None:
+        tasks = [asyncio.ensure_future(self._read_shard(shard)) for shard in shards]
         try:
-            async with asyncio.TaskGroup() as group:
-                for shard in shards:
-                    group.create_task(self._read_shard(shard))
-        except ExceptionGroup as failures:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # Before Python 3.13 an error inside a group hides that the group was cancelled from outside. A sender
-                # that lost its cancellation here would live on in a shard whose other tasks have ended.
-                raise asyncio.CancelledError from failures
-            # One cause is enough for the caller to act on, and its class says how.
-            raise failures.exceptions[0] from failures
+            # Not a TaskGroup: before Python 3.13 an error inside it hides a cancellation from outside, and a sender that
+            # lost its cancellation here would live on in a shard whose other tasks have ended.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
 
     async def _read_shard(self, shard: ShardId) -> None:
         token: str | None = await self._start(shard)
