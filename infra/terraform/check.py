@@ -5,6 +5,7 @@ environment of its own, ``.venv-terraform``, and used as a filesystem mirror. Th
 no lock file stays behind. Exits 1 for what is wrong; without terraform it says so and exits 0, except in CI.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -82,10 +83,16 @@ def find_terraform() -> str | None:
 
 def prepare_mirror(workspace: Workspace) -> None:
     """Unpack the provider once: terraform links an unpacked mirror and would copy a packed one every time."""
-    ready = ENVIRONMENT / ".ready"
-    wanted = _requirement()
-    if ready.is_file() and ready.read_text() == wanted:
-        return
+    with ENVIRONMENT.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in parallel, or a test beside make lint
+        ready = ENVIRONMENT / ".ready"
+        wanted = _requirement()
+        if not ready.is_file() or ready.read_text() != wanted:
+            _fill_mirror(workspace, wanted)
+            ready.write_text(wanted)
+
+
+def _fill_mirror(workspace: Workspace, wanted: str) -> None:
     run(sys.executable, "-m", "venv", "--clear", ENVIRONMENT, cwd=PROJECT)
     python = ENVIRONMENT / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", wanted, cwd=PROJECT)
@@ -93,7 +100,6 @@ def prepare_mirror(workspace: Workspace) -> None:
     for archive in ENVIRONMENT.rglob("terraform-provider-*.zip"):
         if match := PROVIDER_FILE.fullmatch(archive.name):
             _unpack(archive, target / match["version"] / match["platform"])
-    ready.write_text(wanted)
 
 
 def _requirement() -> str:
