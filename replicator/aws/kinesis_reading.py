@@ -60,8 +60,8 @@ class Reading:
     async def _read_all(self, shards: list[ShardId]) -> None:
         tasks = [asyncio.ensure_future(self._read_shard(shard)) for shard in shards]
         try:
-            # Not a TaskGroup: before Python 3.13 an error inside it hides a cancellation from outside, and a sender that
-            # lost its cancellation here would live on in a shard whose other tasks have ended.
+            # Not a TaskGroup: before Python 3.13 an error inside it hides a cancellation from outside, and a sender
+            # that lost its cancellation here would live on in a shard whose other tasks have ended.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             for task in tasks:
