@@ -146,6 +146,10 @@ class Environment:
         """What the worker says of itself; None when it is down or does not answer."""
         return await worker.status(self._http)
 
+    async def metric(self, worker: Worker, name: str, **labels: str) -> float | None:
+        """One of the worker's metrics; see `Worker.metric`."""
+        return await worker.metric(self._http, name, **labels)
+
     async def wait_ready(self, *regions: str, deadline_s: float = READY_S) -> None:
         """Until every worker says it is ready. Raises ChildError with the log of one that is not in time."""
         end_s = time.monotonic() + deadline_s

@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 from msgspec import Struct
+from prometheus_client.parser import text_string_to_metric_families
 
 from replicator.dev.processes import Child
 
@@ -88,6 +89,20 @@ class Worker:
                 return msgspec.json.decode(await reply.read(), type=WorkerStatus)
         except (aiohttp.ClientError, TimeoutError):
             return None
+
+    async def metric(self, http: aiohttp.ClientSession, name: str, **labels: str) -> float | None:
+        """The value of ``replicator_<name>`` with these labels, as Prometheus would scrape it; None without one."""
+        async with http.get(f"http://127.0.0.1:{self._port}/metrics") as reply:
+            families = text_string_to_metric_families(await reply.text())
+        return next(
+            (
+                sample.value
+                for family in families
+                for sample in family.samples
+                if sample.name == f"replicator_{name}" and labels.items() <= sample.labels.items()
+            ),
+            None,
+        )
 
 
 def leave_user_account() -> None:

@@ -323,6 +323,9 @@ class Channel:
             return None
         return 0 if self._is_at_tip or self._log.behind_ms == 0 else self._log.behind_ms
 
+    def watermark_age_ms(self) -> int:
+        return int(self._settlement.age_s(_now_s()) * 1000)
+
     @property
     def lane_depth(self) -> int:
         return self._publisher.lane_depth

@@ -80,6 +80,8 @@ class LeaseKeeper:
         self._listed: frozenset[ShardId] = frozenset()
         self._judged: frozenset[ShardId] = frozenset()  # rows that were there before the source was last looked at
         self._incarnation = ""
+        self.retention_ms: int | None = None
+        """How long the source keeps a record; None before it was first described."""
         self._rounds_to_listing = 0
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -243,6 +245,7 @@ class LeaseKeeper:
         if self._incarnation not in ("", info.incarnation):
             logger.error("source.made_anew", source=self._name, was=self._incarnation, now=info.incarnation)
         self._incarnation = info.incarnation
+        self.retention_ms = info.retention_ms
         self._listed = frozenset(shard.id for shard in shards)
         self._judged = frozenset(row.shard for row in rows)
         known = {row.shard for row in rows if row.incarnation == info.incarnation}

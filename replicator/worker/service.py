@@ -227,19 +227,31 @@ class Service:
                 held = self._keepers[setup.name].held
                 self._forget_runners(setup.name, held)
                 self._telemetry.gauge("leases_held", len(held), source=setup.name)
-                for link in setup.links:
-                    self._publish_link(link)
+                lags = [self._publish_link(link) for link in setup.links]
+                self._telemetry.gauge(
+                    "source_retention_used_ratio", self._retention_used(setup.name, lags), source=setup.name
+                )
+
+    def _retention_used(self, source: SourceName, lags: Sequence[int | None]) -> float:
+        """The worst link's lag as a part of the source's retention; at 1 events are lost."""
+        retention_ms = self._keepers[source].retention_ms
+        lag_ms = max((lag for lag in lags if lag is not None), default=None)
+        return NO_DATA if lag_ms is None or not retention_ms else lag_ms / retention_ms
 
     def _forget_runners(self, source: SourceName, held: Container[ShardId]) -> None:
         """Shards that are no longer ours are not spoken of."""
         self._runners = {key: runner for key, runner in self._runners.items() if key[0] != source or key[1] in held}
 
-    def _publish_link(self, link: Link) -> None:
+    def _publish_link(self, link: Link) -> int | None:
+        """Its lag."""
         channels = self._channels_of(link)
         lag_ms = _worst([channel.lag_ms(self._clock.now_ms()) for channel in channels.values()])
         self._telemetry.gauge("replication_lag_ms", NO_DATA if lag_ms is None else lag_ms, link=link.name)
         self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
         self._telemetry.gauge("queue_bytes", sum(c.open_bytes for c in channels.values()), link=link.name)
+        age_ms = max((c.watermark_age_ms() for c in channels.values()), default=NO_DATA)
+        self._telemetry.gauge("watermark_age_ms", age_ms, link=link.name)
+        return lag_ms
 
 
 def link_state(link: Link, channels: Iterable[Channel]) -> str:

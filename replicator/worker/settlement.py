@@ -21,6 +21,7 @@ class Settlement:
         self.progress = asyncio.Event()
         """Set whenever a span was settled."""
         self.open_bytes = 0
+        self._waiting_since_s = 0.0
 
     @property
     def position(self) -> Position:
@@ -35,8 +36,14 @@ class Settlement:
         """Where the watermark stands before anything is opened."""
         self._watermark.position = position
 
+    def age_s(self, now_s: float) -> float:
+        """How long the watermark has been waiting for its next span to be done; 0 when nothing is open."""
+        return max(0.0, now_s - self._waiting_since_s) if self.open else 0.0
+
     def add(self, span: Span) -> None:
         """Open the span that follows the last one; `opened` tells when all its events are known."""
+        if not self.open:
+            self._waiting_since_s = asyncio.get_running_loop().time()
         self._watermark.add(span)
 
     def opened(self, span: Span) -> None:
@@ -58,7 +65,8 @@ class Settlement:
             await self._claiming.settle(span.store, span.batch, (), self._mark())
             span.is_finished = True
             self.open_bytes -= span.size_bytes
-            self._watermark.advance()
+            if self._watermark.advance():
+                self._waiting_since_s = asyncio.get_running_loop().time()
             self.progress.set()
 
     async def settle_partly(self) -> bool:

@@ -232,6 +232,13 @@ async def test_a_link_that_is_cut_delays_no_other(tmp_path: Path) -> None:
         assert status.ready
         assert status.links[f"orders:{SOUTH}"].state == "backing_off"
         assert status.links[f"orders:{WEST}"].state == "up"
+        used = await running.environment.metric(worker, "source_retention_used_ratio", source="orders")
+        assert used is not None
+        assert 0 < used < 1
+        assert await running.environment.metric(worker, "watermark_age_ms", link=f"orders:{SOUTH}")
+        async with asyncio.timeout(DEADLINE_S):  # gauges are as of the last second
+            while await running.environment.metric(worker, "watermark_age_ms", link=f"orders:{WEST}") != 0:
+                await asyncio.sleep(POLL_S)
         running.environment.heal_link(EAST, SOUTH)
         verdict = await running.verdict()
     assert verdict.clean, verdict

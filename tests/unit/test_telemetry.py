@@ -157,3 +157,8 @@ def test_what_the_worker_records_exists(name: str, method: str, labels: set[str]
     assert labels <= set(instrument.labels)
     # A link's own recorder and a source's add their name themselves.
     assert set(instrument.labels) - labels <= {"link", "source"}
+
+
+def test_what_exists_is_recorded() -> None:
+    """A metric that nobody sets would look like good news."""
+    assert {i.name for i in INSTRUMENTS} - {name for name, _, _ in recordings()} == set()
