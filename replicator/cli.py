@@ -69,7 +69,9 @@ def _add_config(config: argparse.ArgumentParser) -> None:
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
-    demo.add_argument("--seconds", type=int, default=40, help="about how long it takes (default 40)")
+    demo.add_argument(
+        "--seconds", type=int, default=40, help="time of writing (default 40); start, catch-up and audit come on top"
+    )
     demo.add_argument("--events", type=int, default=20_000, help="how many events are written (default 20000)")
     demo.add_argument("--topology", choices=("mesh", "hub", "chain"), default="mesh")
     demo.add_argument("--no-outage", action="store_true", help="kill no region")
@@ -128,6 +130,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from replicator.dev.demo import main as demo  # noqa: PLC0415 - needs the `dev` extra
-
+    try:
+        from replicator.dev.demo import main as demo  # noqa: PLC0415 - needs the `dev` extra
+    except ModuleNotFoundError as exc:
+        raise ConfigError(f"the demo needs more packages: pip install 'region-replicator[dev]' ({exc})") from exc
     return demo(args)
