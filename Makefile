@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint drill bench clean setup
+.PHONY: demo test lint drill faults bench clean setup
 
 setup: $(READY)
 
@@ -30,6 +30,9 @@ lint: $(READY)
 
 drill: $(READY)
 	PYTHONPATH=. $(ARGS) $(BIN)/chaos --no-version-check run chaos/region_loss.json
+
+faults: $(READY)
+	$(BIN)/python -m tests.fault_table $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)

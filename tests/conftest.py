@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import count
 
+import fault_table
 import pytest
 from hypothesis import settings
 
+from replicator.dev.checker import Verdict
 from replicator.dev.launch import aws_ready, start_aws
 from replicator.dev.valkey import Valkey
 
@@ -74,3 +76,19 @@ def valkey_url() -> Iterator[str]:
 def new_name() -> Callable[[str], str]:
     """Makes a name (of a stream, table, queue, bucket, key) that no other test of this process uses."""
     return lambda prefix: f"{prefix}-{next(_numbers)}"
+
+
+@pytest.fixture
+def shown(request: pytest.FixtureRequest) -> Callable[[Verdict], None]:
+    """Takes a verdict: it must be clean but for what the README's table says of the faults that the test shows."""
+    faults = [name for mark in request.node.iter_markers("fault") for name in mark.args]
+
+    def compare(verdict: Verdict) -> None:
+        seen = verdict.faults()
+        assert not any(count for name, count in seen.items() if name not in fault_table.COUNTS), verdict
+        if faults:
+            fault_table.show(faults, seen)
+        else:
+            assert verdict.clean, verdict
+
+    return compare

@@ -78,8 +78,10 @@ class MemoryClaims:
         state = self._scopes.get(session.scope)
         if state is None or state.incarnation != session.store:
             raise ClaimsLost(f"claims of {session.scope.link} on {session.scope.shard} are lost; attach anew")
-        if state.epoch != session.epoch:
+        if state.epoch > session.epoch:
             raise Fenced(f"claims of {session.scope.link} are held under epoch {state.epoch}")
+        if state.epoch < session.epoch:
+            raise ClaimsLost("the state is older than this session")
         return state
 
     def _verdict(self, state: _State, claim: bytes) -> int:

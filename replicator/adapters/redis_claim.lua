@@ -5,7 +5,8 @@
 local meta = redis.call('HMGET', KEYS[1], 'inc', 'ep', 'n', 'gens')
 if not meta[1] then return {'lost', 'there is no state'} end
 if meta[1] ~= ARGV[1] then return {'lost', 'the state is another incarnation'} end
-if meta[2] ~= ARGV[2] then return {'fenced', meta[2]} end
+if tonumber(meta[2]) > tonumber(ARGV[2]) then return {'fenced', meta[2]} end
+if meta[2] ~= ARGV[2] then return {'lost', 'the state is older than this session'} end
 local batch, last = tonumber(ARGV[3]), tonumber(meta[3])
 local blob = ARGV[4]
 if batch == last then

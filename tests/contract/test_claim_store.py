@@ -255,6 +255,14 @@ async def test_a_server_rolled_back_to_an_older_state_answers_lost() -> None:
             await client.restore(meta, 0, older, replace=True)
             with pytest.raises(ClaimsLost):
                 await claims.claim(session, 3, claim_of("c"))
+            # The state of an earlier owner fences nobody: its epoch is lower, not higher.
+            session = await claims.attach(scope_of("r"), 2)
+            await client.restore(meta, 0, older, replace=True)
+            with pytest.raises(ClaimsLost):
+                await claims.claim(session, 2, claim_of("b"))
+            with pytest.raises(ClaimsLost):
+                await claims.settle(session, 1, (), NONE)
+            assert (await claims.attach(scope_of("r"), 2)).epoch == 2
         finally:
             await client.aclose()
             await claims.close()

@@ -1,0 +1,89 @@
+"""An environment of real processes with a load and a judge, for tests of what is done to workers."""
+
+import asyncio
+import json
+import random
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from replicator.dev.checker import Verdict, judge
+from replicator.dev.checker_reading import HubReader
+from replicator.dev.demo_follow import Follower
+from replicator.dev.environment import Environment
+from replicator.dev.environment_config import Layout
+from replicator.dev.workload import Keys, Ledger, Producer, StreamClient
+
+EAST, WEST, SOUTH = "us-east-1", "eu-west-1", "ap-southeast-2"
+DEADLINE_S = 90.0
+POLL_S = 0.1
+KEYS = Keys(hot=3, cold=60)
+
+
+class Trial:
+    """An environment with running workers, a load, and the judge at the end."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.ledger = Ledger()
+        self.stream = environment.layout.stream
+        self.readers = {r: HubReader(p.ready.kinesis, r, self.stream) for r, p in environment.regions.items()}
+        self.follower = Follower(self.readers)
+        self._producers = [self._producer(region) for region in environment.regions]
+
+    def _producer(self, region: str) -> Producer:
+        client = StreamClient(self.environment.regions[region].ready.kinesis, region, self.stream)
+        return Producer(client, region, 500, self.ledger, keys=KEYS, rng=random.Random(region))
+
+    async def load_while(self, *disasters: Callable[[], Awaitable[None]], seconds: float = 4.0) -> None:
+        """500 events a region over the time, the disasters spread over it."""
+        async with asyncio.TaskGroup() as group:
+            for producer in self._producers:
+                group.create_task(producer.run(seconds))
+            for disaster in disasters:
+                await asyncio.sleep(seconds / (len(disasters) + 1))
+                await disaster()
+
+    async def verdict(self) -> Verdict:
+        """Wait until every hub holds everything, then judge."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                await self.follower.poll()
+                wanted = self.follower.originals | {e.id for e in self.ledger.events if e.is_acknowledged}
+                if not self.follower.missing(wanted):
+                    break
+                self.environment.check()
+                await asyncio.sleep(POLL_S)
+        return judge(self.ledger.events, {region: reader.hub() for region, reader in self.readers.items()})
+
+    async def counts(self, name: str, *regions: str) -> int:
+        """A counter of all workers and links together."""
+        total = 0
+        for worker in self.environment.workers(*regions):
+            status = await self.environment.status(worker)
+            for link in status.links.values() if status else ():
+                total += sum(value for key, value in link.counts.items() if key.split("/")[0] == name)
+        return total
+
+    def fault(self, region: str, **rule: Any) -> None:
+        url = f"{self.environment.regions[region].ready.kinesis}/_dev/faults"
+        body = json.dumps([rule]).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as reply:
+            reply.read()
+
+    def close(self) -> None:
+        self.follower.close()
+
+
+@asynccontextmanager
+async def trial(workdir: Path, **layout: Any) -> AsyncIterator[Trial]:
+    async with Environment(Layout(**{"regions": (EAST, WEST), **layout}), workdir) as environment:
+        await environment.start_workers()
+        await environment.wait_ready()
+        running = Trial(environment)
+        try:
+            yield running
+        finally:
+            running.close()
