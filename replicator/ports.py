@@ -200,12 +200,6 @@ class ClaimSession(Struct, frozen=True):
     is_new: bool
 
 
-DIGEST_BYTES = 16
-CHECK_BYTES = 4
-CLAIM_BYTES = DIGEST_BYTES + CHECK_BYTES
-"""A claim is 16 bytes of digest of the event id followed by 4 bytes of check of the event's bytes."""
-
-
 class ClaimStore(Protocol):
     """Idempotency state. Every method raises StoreUnavailable, and all but `attach` raise Fenced and ClaimsLost.
 

@@ -17,9 +17,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
+from replicator.core.claims import CLAIM_BYTES
 from replicator.core.model import SequenceNumber
 from replicator.errors import ClaimsLost, Fenced, StoreUnavailable
-from replicator.ports import CLAIM_BYTES, ClaimScope, ClaimSession
+from replicator.ports import ClaimScope, ClaimSession
 
 FORMAT = "rr1"
 META_KEPT_S = 7 * 24 * 3600

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 
+from replicator.core.claims import CHANGED, DONE
 from replicator.core.model import (
     After,
     Checkpoint,
@@ -43,7 +44,6 @@ logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-DONE = ord("d")
 STORE_RETRY_S = 0.5
 LAG_VALID_S = 30.0
 NOTHING_OPEN = ClaimMark("", 0)
@@ -254,7 +254,7 @@ class Channel:
         session = self._claiming.session
         span.store = session.store if session is not None else None
         self.link.count("claims_total", len(verdicts), state="unclaimed" if span.batch is None else "claimed")
-        self.link.count("same_id_other_bytes_total", verdicts.count(b"c"))
+        self.link.count("same_id_other_bytes_total", verdicts.count(CHANGED))
         done: list[Item] = []
         landed = 0
         for item, verdict in zip(span.items, verdicts, strict=True):

@@ -10,9 +10,10 @@ from typing import Literal, TypeAlias, TypeVar
 
 import structlog
 
+from replicator.core.claims import CLAIM_BYTES, NEW
 from replicator.core.model import SequenceNumber
 from replicator.errors import ClaimsLost, StoreUnavailable
-from replicator.ports import CLAIM_BYTES, ClaimScope, ClaimSession, ClaimStore
+from replicator.ports import ClaimScope, ClaimSession, ClaimStore
 from replicator.worker.link import Link
 
 logger = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ class Claiming:
 
     async def claim(self, claims: bytes) -> tuple[int | None, bytes]:
         """(batch number, verdicts) as `ClaimStore.claim` gives them; (None, all ``n``) without a store."""
-        unclaimed = b"n" * (len(claims) // CLAIM_BYTES)
+        unclaimed = bytes([NEW]) * (len(claims) // CLAIM_BYTES)
         session = self.session or await self.attach()
         if session is None:
             return None, unclaimed

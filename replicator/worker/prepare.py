@@ -5,12 +5,13 @@ from hashlib import blake2b
 
 from msgspec import Struct
 
+from replicator.core.claims import CHECK_BYTES, DIGEST_BYTES
 from replicator.core.formats import Decoded, Format
 from replicator.core.model import Origin, Record, Region, ShardId, SourceName
 from replicator.core.routing import outgoing_tag
 from replicator.core.tag import Tag, TagKeys, check_regions, encode_tag
 from replicator.errors import PoisonEvent
-from replicator.ports import CHECK_BYTES, DIGEST_BYTES, Clock, Entry, Page
+from replicator.ports import Clock, Entry, Page
 
 
 class Prepared(Struct, eq=False):

@@ -1,0 +1,99 @@
+"""Claim transitions of one scope: absent -> claimed -> done, fenced by incarnation, lease epoch and batch counter.
+
+How it works: a session is opened under a lease epoch. It claims events batch by batch; a verdict says what is known of
+each. Settling a batch makes its events done and remembers them for a window of time; those left undone are absent
+again. The Redis scripts do the same in Lua; the contract suite compares the two over random histories.
+
+Why it is safe: *done* is written only by settling a batch that this very session claimed, so it is proof. *Absent* is
+none: whoever finds less than it remembers (another incarnation, an older epoch, a batch counter that stands lower) is
+told ``ClaimsLost`` and never starts anew by itself, and whoever finds a higher epoch is fenced. Every transition may be
+repeated with the same answer, because replies get lost.
+"""
+
+from collections.abc import Collection
+
+from msgspec import Struct
+
+from replicator.core.model import SequenceNumber
+from replicator.errors import ClaimsLost, Fenced
+
+DIGEST_BYTES = 16
+CHECK_BYTES = 4
+CLAIM_BYTES = DIGEST_BYTES + CHECK_BYTES
+"""A claim is 16 bytes of digest of the event id followed by 4 bytes of check of the event's bytes."""
+NEW, DONE, CHANGED = b"ndc"
+"""Verdicts: new; done within the window (same id, same bytes); new although the same id is done with other bytes."""
+
+
+class ClaimState(Struct):
+    """What a store knows of one scope. ``open``: claims and verdicts by batch; ``done``: when it was settled, in ms,
+    by digest and by digest with check."""
+
+    incarnation: str
+    epoch: int
+    batch: int = 0
+    watermark: SequenceNumber = SequenceNumber(0)
+    open: dict[int, tuple[bytes, bytes]] = {}
+    done: dict[bytes, int] = {}
+
+
+def attach(state: ClaimState, epoch: int) -> int:
+    """Open a session; answers how many batches of earlier epochs were open and are dropped. Raises Fenced."""
+    if epoch < state.epoch:
+        raise Fenced(f"the claims are held under epoch {state.epoch}")
+    dropped = len(state.open)
+    state.open.clear()
+    state.epoch = epoch
+    return dropped
+
+
+def check_held(state: ClaimState | None, incarnation: str, epoch: int) -> ClaimState:
+    """The state, when it is the session's. Raises Fenced, ClaimsLost."""
+    if state is None or state.incarnation != incarnation:
+        raise ClaimsLost("the claims are another incarnation's; attach anew")
+    if state.epoch > epoch:
+        raise Fenced(f"the claims are held under epoch {state.epoch}")
+    if state.epoch < epoch:
+        raise ClaimsLost("the claims are older than this session; attach anew")
+    return state
+
+
+def claim(state: ClaimState, batch: int, claims: bytes, now_ms: int, window_ms: int) -> bytes:
+    """Reserve a batch, the last one plus 1 or the last one again; a verdict per claim. Raises ClaimsLost."""
+    if batch == state.batch and batch in state.open and state.open[batch][0] == claims:
+        return state.open[batch][1]
+    if batch != state.batch + 1:
+        raise ClaimsLost(f"the batch counter stands at {state.batch}; attach anew")
+    verdicts = bytes(_verdict(state, claim, now_ms - window_ms) for claim in split(claims))
+    state.open[batch] = (claims, verdicts)
+    state.batch = batch
+    return verdicts
+
+
+def settle(state: ClaimState, batch: int, undone: Collection[int], watermark: SequenceNumber, now_ms: int) -> None:
+    """Make the batch done but for the indices in ``undone``. Raises ClaimsLost."""
+    if batch not in state.open:
+        if state.batch >= batch:
+            return
+        raise ClaimsLost(f"the batch counter stands at {state.batch}; attach anew")
+    claims, verdicts = state.open.pop(batch)
+    for index, claim in enumerate(split(claims)):
+        if index not in undone and verdicts[index] != DONE:
+            state.done.setdefault(claim[:DIGEST_BYTES], now_ms)
+            state.done[claim] = now_ms
+    state.watermark = max(state.watermark, watermark)
+
+
+def split(claims: bytes) -> list[bytes]:
+    return [claims[at : at + CLAIM_BYTES] for at in range(0, len(claims), CLAIM_BYTES)]
+
+
+def _verdict(state: ClaimState, claim: bytes, since_ms: int) -> int:
+    if _is_done(state, claim, since_ms):
+        return DONE
+    return CHANGED if _is_done(state, claim[:DIGEST_BYTES], since_ms) else NEW
+
+
+def _is_done(state: ClaimState, key: bytes, since_ms: int) -> bool:
+    settled_ms = state.done.get(key)
+    return settled_ms is not None and settled_ms >= since_ms
