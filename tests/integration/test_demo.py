@@ -132,8 +132,8 @@ def test_one_command_loses_a_region_gets_it_back_and_ends_with_a_clean_verdict(
     assert {name: verdict[name] for name in faults} == dict.fromkeys(faults, 0), output
     assert verdict["clean"]
     assert verdict["self_test"]
-    # Only a write that was under way when the region was lost may be missing.
-    assert 3000 - verdict["replies_lost"] <= verdict["written"] <= 3000
+    # What was under way when the region was lost may be written or not; other events were written in its place.
+    assert 3000 <= verdict["written"] <= 3000 + verdict["replies_lost"]
     assert sum(verdict["delivered"].values()) == 2 * verdict["written"]
     assert verdict["outage"] == "ap-southeast-2"
     assert verdict["catch_up_s"] > 0
@@ -255,10 +255,10 @@ async def test_producers_keep_the_order_of_keys_and_repeat_nothing_that_may_be_s
     assert all(numbers == sorted(set(numbers)) for numbers in by_key.values())
     verdict = judge(ledger.events, {REGION: hub})
     assert verdict.clean, verdict
-    assert len({event.id for event in ledger.events}) == len(ledger.events) == 600
     lost = [event for event in ledger.events if not event.is_acknowledged]
     assert ledger.unknown == len(lost) > 0
-    assert 600 - len(lost) < verdict.written < 600  # the first lost request never arrived, the others did
+    assert len({event.id for event in ledger.events}) == len(ledger.events) == 600 + len(lost)
+    assert 600 < verdict.written < 600 + len(lost)  # the first lost request never arrived, the others did
 
 
 async def test_a_paused_producer_sends_nothing_and_makes_up_for_it_afterwards(
