@@ -28,6 +28,8 @@ class Layout:
     renew_s: float = 1.0
     in_doubt: Literal["verify", "resend"] = "verify"
     in_doubt_wait_s: float = 2.0
+    on_loss: Literal["continue", "pause"] = "continue"
+    drain_s: float = 10.0
 
 
 def render_config(layout: Layout) -> str:
@@ -90,12 +92,12 @@ link_defaults:
   # is enough.
   in_doubt_wait_s: {layout.in_doubt_wait_s:g}
 
-redis: {{url: "${{REDIS_OF_THIS_REGION}}", timeout_s: 1}}
+redis: {{url: "${{REDIS_OF_THIS_REGION}}", timeout_s: 1, on_loss: {layout.on_loss}}}
 
 # Short, so that takeovers can be watched.
 leases: {{table: {table}, duration_s: {layout.lease_s:g}, renew_s: {layout.renew_s:g}}}
 
-worker: {{http_port: 0, drain_s: 10}}
+worker: {{http_port: 0, drain_s: {layout.drain_s:g}}}
 
 quarantine: {{directory: "${{QUARANTINE}}"}}
 

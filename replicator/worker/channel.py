@@ -97,7 +97,7 @@ class Channel:
             intake = group.create_task(self._take_in())
             settling = group.create_task(self._settlement.run())
             publishing = group.create_task(self._publisher.run())
-            await intake
+            await self._until_taken_in(intake)
             await self._until_settled()
             self._publisher.stop_taking()
             is_quiet = await self._until_quiet(publishing)
@@ -111,6 +111,16 @@ class Channel:
         """Take in nothing more, finish what is under way until ``until_s`` (loop time), then let `run` return."""
         self._drain_until_s = until_s
         self._draining.set()
+
+    async def _until_taken_in(self, intake: asyncio.Task[None]) -> None:
+        """The end of the shard, or of the draining budget: a store that is away may hold a batch up for long."""
+        draining = asyncio.ensure_future(self._draining.wait())
+        await asyncio.wait((intake, draining), return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        if not intake.done():
+            await asyncio.wait((intake,), timeout=max(0.0, self._drain_until_s - _now_s()))
+            intake.cancel()
+            await asyncio.wait((intake,))
 
     async def _until_settled(self) -> None:
         """Every span settled; while draining only as long as the budget allows."""

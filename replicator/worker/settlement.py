@@ -49,11 +49,10 @@ class Settlement:
     def opened(self, span: Span) -> None:
         """The span's size and number of events are known now; one without events is done."""
         self.open_bytes += span.size_bytes
-        if span.pending == 0:
-            self._finished.put_nowait(span)
+        self.count_down(span)
 
     def count_down(self, span: Span) -> None:
-        """One of the span's events is done."""
+        """One of the span's events is done, or all are known."""
         span.pending -= 1
         if span.pending == 0:
             self._finished.put_nowait(span)

@@ -12,12 +12,13 @@ class Span(Struct, eq=False):
 
     ``batch`` and ``store`` name the claim, None when the claim store was away. ``is_marked`` when the store
     was told at a drain what of it is done. ``floor_ms`` is a time (peer's clock)
-    before which none of its events was attempted, None when it has none to attempt.
+    before which none of its events was attempted, None when it has none to attempt. ``pending`` counts its events that
+    are not done, and one more until all of them are known: a span of which nobody knows everything is never done.
     """
 
     end: Position
     oldest_ms: int
-    pending: int = 0
+    pending: int = 1
     is_finished: bool = False
     is_marked: bool = False
     batch: int | None = None

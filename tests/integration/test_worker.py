@@ -46,6 +46,32 @@ async def test_a_link_that_is_cut_delays_no_other(tmp_path: Path) -> None:
     assert verdict.clean, verdict
 
 
+async def test_a_worker_that_waits_for_its_redis_still_ends_within_the_drain_budget(tmp_path: Path) -> None:
+    """``on_loss: pause``: nothing is sent meanwhile, nothing that was taken in is passed over."""
+    async with trial(tmp_path, workers=1, on_loss="pause", drain_s=2.0) as running:
+        [worker] = running.environment.workers(EAST)
+        valkey = running.environment.regions[EAST].valkey
+
+        async def kill() -> None:
+            valkey.kill()
+            async with asyncio.timeout(DEADLINE_S):
+                while not await running.counts("claim_store_unavailable_total", EAST):
+                    await asyncio.sleep(POLL_S)
+
+        async def terminate() -> None:
+            child = worker.child
+            assert child is not None
+            child.terminate()
+            assert await child.ended() == 0
+            worker.child = None
+            await valkey.start()
+            await worker.start()
+
+        await running.load_while(kill, terminate)
+        verdict = await running.verdict()
+    assert verdict.clean, verdict
+
+
 async def test_a_repeated_event_is_forwarded_once_and_other_bytes_under_its_id_as_well(tmp_path: Path) -> None:
     async with trial(tmp_path, workers=1, shards=1) as running:
         client = StreamClient(running.environment.regions[EAST].ready.kinesis, EAST, running.stream)
@@ -77,6 +103,37 @@ async def test_poison_goes_to_quarantine_with_its_bytes_and_the_rest_goes_on(tmp
     kept = [document for document in documents if document.get("link") == f"orders:{WEST}"]
     assert sorted(b64decode(document["data_base64"]) for document in kept) == sorted(poison)
     assert {document["reason"] for document in kept} == {"not_json", "unknown_tag_version", "oversize"}
+
+
+async def test_poison_that_can_not_be_put_away_is_not_passed_by_however_the_worker_ends(tmp_path: Path) -> None:
+    async with trial(tmp_path, workers=1, drain_s=2.0) as running:
+        [worker] = running.environment.workers(EAST)
+        in_the_way = running.environment.quarantine / EAST
+        in_the_way.parent.mkdir(parents=True, exist_ok=True)
+        in_the_way.touch()
+        client = kinesis_client(running.environment.regions[EAST].ready.kinesis, EAST)
+        for shard in ("0", str(2**127)):
+            client.put_record(StreamName=running.stream, PartitionKey="k", ExplicitHashKey=shard, Data=b"\xff poison")
+        client.close()
+
+        async def terminate() -> None:
+            child = worker.child
+            assert child is not None
+            async with asyncio.timeout(DEADLINE_S):
+                while "quarantine.unavailable" not in child.tail():
+                    await asyncio.sleep(POLL_S)
+            child.terminate()
+            assert await child.ended() == 0
+            worker.child = None
+            in_the_way.unlink()
+            await worker.start()
+
+        await running.load_while(terminate)
+        async with asyncio.timeout(DEADLINE_S):
+            while await running.counts("events_forwarded_total") < len(running.ledger.events):
+                await asyncio.sleep(POLL_S)
+        kept = [json.loads(path.read_bytes()) for path in in_the_way.rglob("*.json")]
+    assert [b64decode(document["data_base64"]) for document in kept] == [b"\xff poison"] * 2
 
 
 async def test_a_hub_relays_and_a_lost_region_comes_back(tmp_path: Path) -> None:
