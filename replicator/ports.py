@@ -188,7 +188,8 @@ class ClaimSession(Struct, frozen=True):
 
     ``store`` is the incarnation of the store's own state; ``batch`` the number of the last batch claimed so far;
     ``open_batches`` how many batches an earlier owner claimed and never settled; ``watermark`` what the store proves
-    done (0: nothing); ``is_new`` when the store knew nothing of this scope.
+    done (0: nothing); ``is_new`` when the store knew nothing of this scope; ``remembers_ms``: for so long after the
+    attaching the store still knows what was settled last.
     """
 
     scope: ClaimScope
@@ -198,6 +199,7 @@ class ClaimSession(Struct, frozen=True):
     open_batches: int
     watermark: SequenceNumber
     is_new: bool
+    remembers_ms: int
 
 
 class ClaimStore(Protocol):

@@ -28,7 +28,8 @@ class MemoryClaims:
             self._incarnations += 1
             state = self._scopes[scope] = ClaimState(f"memory-{self._incarnations}", epoch)
         dropped = rules.attach(state, epoch)
-        return ClaimSession(scope, epoch, state.incarnation, state.batch, dropped, state.watermark, is_new)
+        left_ms = rules.remembers_ms(state, self._now_ms(), self._window_ms)
+        return ClaimSession(scope, epoch, state.incarnation, state.batch, dropped, state.watermark, is_new, left_ms)
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
         return rules.claim(self._held(session), batch, claims, self._now_ms(), self._window_ms)

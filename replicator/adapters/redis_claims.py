@@ -51,8 +51,8 @@ class RedisClaims:
         await self._client.aclose()
 
     async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
-        answer = await self._call(self._attach, scope, secrets.token_hex(8), epoch, self._kept_ms)
-        _, store, batch, open_batches, watermark, is_new = [part.decode() for part in answer]
+        answer = await self._call(self._attach, scope, secrets.token_hex(8), epoch, self._kept_ms, self._window_ms)
+        _, store, batch, open_batches, watermark, is_new, remembers_ms = [part.decode() for part in answer]
         return ClaimSession(
             scope,
             epoch,
@@ -61,6 +61,7 @@ class RedisClaims:
             int(open_batches),
             SequenceNumber(int(watermark)),
             is_new == "1",
+            int(remembers_ms),
         )
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:

@@ -66,7 +66,7 @@ end
 -- Sequence numbers have up to 129 digits: the longer is the greater, then text order decides.
 local watermark = meta[4]
 if #ARGV[5] > #watermark or (#ARGV[5] == #watermark and ARGV[5] > watermark) then watermark = ARGV[5] end
-redis.call('HSET', KEYS[1], 'gens', table.concat(texts), 'wm', watermark)
+redis.call('HSET', KEYS[1], 'gens', table.concat(texts), 'wm', watermark, 'at', now)
 redis.call('HDEL', KEYS[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[8])
 return {'ok'}

@@ -26,13 +26,17 @@ NEW, DONE, CHANGED = b"ndc"
 
 
 class ClaimState(Struct):
-    """What a store knows of one scope. ``open``: claims and verdicts by batch; ``done``: when it was settled, in ms,
-    by digest and by digest with check."""
+    """What a store knows of one scope.
+
+    ``open``: claims and verdicts by batch; ``done``: when it was settled, in ms, by digest and by digest with check;
+    ``settled_ms``: when anything was settled last, 0 for never.
+    """
 
     incarnation: str
     epoch: int
     batch: int = 0
     watermark: SequenceNumber = SequenceNumber(0)
+    settled_ms: int = 0
     open: dict[int, tuple[bytes, bytes]] = {}
     done: dict[bytes, int] = {}
 
@@ -45,6 +49,11 @@ def attach(state: ClaimState, epoch: int) -> int:
     state.open.clear()
     state.epoch = epoch
     return dropped
+
+
+def remembers_ms(state: ClaimState, now_ms: int, window_ms: int) -> int:
+    """For how long what was settled last is still known."""
+    return max(0, state.settled_ms + window_ms - now_ms) if state.settled_ms else 0
 
 
 def check_held(state: ClaimState | None, incarnation: str, epoch: int) -> ClaimState:
@@ -81,6 +90,7 @@ def settle(state: ClaimState, batch: int, undone: Collection[int], watermark: Se
         if index not in undone and verdicts[index] != DONE:
             state.done.setdefault(claim[:DIGEST_BYTES], now_ms)
             state.done[claim] = now_ms
+    state.settled_ms = now_ms
     state.watermark = max(state.watermark, watermark)
 
 

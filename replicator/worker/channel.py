@@ -20,7 +20,6 @@ from replicator.core.model import (
     After,
     Checkpoint,
     ClaimMark,
-    Origin,
     Position,
     ShardEnd,
     ShardId,
@@ -29,9 +28,10 @@ from replicator.core.model import (
 )
 from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, PositionLost, TransientError
-from replicator.ports import ClaimSession, Clock, Cursor
+from replicator.ports import Clock, Cursor
 from replicator.worker.admission import Admission
 from replicator.worker.claiming import Claiming
+from replicator.worker.heritage import NOTHING_OPEN, Heritage
 from replicator.worker.link import Link
 from replicator.worker.prepare import Prepared
 from replicator.worker.publisher import Publisher
@@ -46,8 +46,6 @@ T = TypeVar("T")
 
 STORE_RETRY_S = 0.5
 LAG_VALID_S = 30.0
-NOTHING_OPEN = ClaimMark("", 0)
-"""The mark of a release that left nothing behind the checkpoint: whatever the claim store says, nothing is in doubt."""
 
 
 class Channel:
@@ -72,20 +70,19 @@ class Channel:
         self._log = log
         self._durable = durable
         self._claiming = claiming
-        self._recovery = recovery
+        self._heritage = Heritage(link, durable, claiming, recovery)
         self._admission = admission
         self._make_durable = make_durable
         self._settlement = Settlement(claiming, durable.position)
         self._publisher = Publisher(link, recovery, clock, may_send, self._close, self._poisoned)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
-        self._landed: set[Origin] = set()
         self._position = durable.position
         self._cursor: Cursor | None = None
         self._draining = asyncio.Event()
         self._drain_until_s = 0.0
         self._is_at_tip = False
-        self.state = "starting"
+        self._has_begun = False
         self.final: Checkpoint | None = None
         """What to release with; set when `run` has returned after `drain`."""
 
@@ -105,7 +102,6 @@ class Channel:
         if not await self._settlement.settle_partly():
             logger.warning("drain.unmarked", link=self.link.name, shard=self.shard)
         self.final = self._final(is_quiet)
-        self.state = "stopped"
 
     def drain(self, until_s: float) -> None:
         """Take in nothing more, finish what is under way until ``until_s`` (loop time), then let `run` return."""
@@ -152,21 +148,17 @@ class Channel:
         if session is not None:
             self._position = furthest(self._durable.position, session.watermark)
             self._settlement.start_at(self._position)
-        floor_ms = self._durable.attempt_floor_ms
-        if floor_ms is not None and self._is_in_doubt(session):
-            self.state = "in_doubt"
-            self.link.count("takeovers_in_doubt_total")
-            self._landed = set(await self._recovery.find_since(floor_ms))
-        self.state = "running"
+        await self._heritage.take_over(session)
+        self._has_begun = True
 
-    def _is_in_doubt(self, session: ClaimSession | None) -> bool:
-        """Whether an earlier owner may have published something the checkpoint and the claim store don't know of."""
-        released = self._durable.released
-        if released is None:
-            return True
-        if released == NOTHING_OPEN:
-            return False
-        return session is None or released != ClaimMark(session.store, session.batch)
+    @property
+    def state(self) -> str:
+        """``starting``, ``in_doubt`` while the sink is being read back, ``running``, ``stopped``."""
+        if self.final is not None:
+            return "stopped"
+        if self._heritage.is_looking:
+            return "in_doubt"
+        return "running" if self._has_begun else "starting"
 
     # --- take in ---------------------------------------------------------------------------------------------------
 
@@ -182,8 +174,8 @@ class Channel:
                 await self._take_batch(batch)
                 self._is_at_tip = batch.is_tip
                 if batch.is_tip and self._position == batch.after:
-                    # Whatever a lost owner attempted was stored here before now, so it has come by.
-                    self._landed.clear()
+                    # Whatever a former owner attempted was stored here before now.
+                    self._heritage.passed()
 
     def _has_room(self) -> bool:
         settings = self.link.settings
@@ -235,11 +227,11 @@ class Channel:
         floor_ms = await self._unless_draining(self.link.peer_now_ms())
         if floor_ms is None:
             return False
-        span.floor_ms = self._floor_ms if self._landed else floor_ms
+        inherited_ms = self._heritage.floor_ms
+        span.floor_ms = floor_ms if inherited_ms is None else inherited_ms
         if self._may_attempt:
             return True
-        if not self._landed:
-            self._floor_ms = floor_ms
+        self._floor_ms = floor_ms
         self._may_attempt = True
         if self._durable.released is None and self._durable.attempt_floor_ms is not None:
             return True
@@ -265,13 +257,14 @@ class Channel:
         span.store = session.store if session is not None else None
         self.link.count("claims_total", len(verdicts), state="unclaimed" if span.batch is None else "claimed")
         self.link.count("same_id_other_bytes_total", verdicts.count(CHANGED))
+        if self._heritage.must_look_up() and not await self._heritage.look_up(self._unless_draining):
+            return
         done: list[Item] = []
         landed = 0
         for item, verdict in zip(span.items, verdicts, strict=True):
             if verdict == DONE:
                 done.append(item)
-            elif item.prepared.origin in self._landed:
-                self._landed.discard(item.prepared.origin)
+            elif self._heritage.has_landed(item.prepared.origin):
                 landed += 1
                 done.append(item)
             else:
@@ -302,14 +295,14 @@ class Channel:
         return Checkpoint(self._settlement.position, self._floor())
 
     def _floor(self) -> int | None:
-        if self._landed:
-            return self._floor_ms
+        if self._heritage.floor_ms is not None:
+            return self._heritage.floor_ms
         floors = [span.floor_ms for span in self._settlement.open if span.floor_ms is not None]
         return min(floors) if floors else self.link.peer_estimate_ms() or self._floor_ms
 
     def _final(self, is_quiet: bool) -> Checkpoint:
         checkpoint = self.checkpoint()
-        if not self._may_attempt or not is_quiet or self._landed:
+        if not self._may_attempt or not is_quiet or self._heritage.floor_ms is not None:
             return checkpoint
         partly = [span for span in self._settlement.open if any(item.is_done for item in span.items)]
         session = self._claiming.session

@@ -142,6 +142,16 @@ async def test_the_watermark_only_grows_also_beyond_any_float(store: ClaimStore,
     assert (await store.attach(scope, 1)).watermark == 10**128 + 1
 
 
+async def test_a_session_knows_for_how_long_the_store_remembers(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    assert session.remembers_ms == 0
+    await store.claim(session, 1, claim_of("a"))
+    assert (await store.attach(scope, 1)).remembers_ms == 0
+    await store.claim(session, 2, claim_of("a"))
+    await store.settle(session, 2, (), NONE)
+    assert 3_500_000 < (await store.attach(scope, 2)).remembers_ms <= 3_600_000
+
+
 async def test_the_window_passes_in_memory() -> None:
     clock = Clock()
     memory = MemoryClaims(clock.now_ms, window_s=10.0)

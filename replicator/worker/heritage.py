@@ -1,0 +1,93 @@
+"""What the former owner of a shard left behind on a link, and how long it matters.
+
+How it works: a former owner may have published events behind the checkpoint. Either it said at its release that it left
+nothing of the kind; or it marked them done in the claim store, and its release names the store's state at that time;
+or nobody knows, and they are looked up in the sink. What is found there is done when it comes by.
+
+Why it is safe: marks are relied on only within the very session that found the store as the release names it, and only
+while the store still remembers them. When either ends before the events have come by (a lost or rolled-back store, a
+peer that was away for longer than the window), they are looked up after all, before anything of them is sent. The
+former owner's attempt floor stands until then, because the next owner may have to look as far back.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from replicator.core.model import Checkpoint, ClaimMark, Origin
+from replicator.ports import ClaimSession
+from replicator.worker.claiming import Claiming
+from replicator.worker.link import Link
+from replicator.worker.recovery import Recovery
+
+NOTHING_OPEN = ClaimMark("", 0)
+"""The mark of a release that left nothing behind the checkpoint: whatever the claim store says, nothing is in doubt."""
+MARKS_MARGIN_S = 10.0
+"""So long before the claim store forgets them, marks are no longer relied on."""
+
+
+class Heritage:
+    """Of one (link, shard). ``durable`` is the checkpoint as it was found."""
+
+    def __init__(self, link: Link, durable: Checkpoint, claiming: Claiming, recovery: Recovery) -> None:
+        self._link = link
+        self._durable = durable
+        self._claiming = claiming
+        self._recovery = recovery
+        self._landed: set[Origin] = set()
+        self._marked_in: ClaimSession | None = None
+        self._marked_until_s = 0.0
+        self.is_looking = False
+        """Whether the sink is being read back."""
+
+    @property
+    def floor_ms(self) -> int | None:
+        """The former owner's attempt floor, while it matters."""
+        return self._durable.attempt_floor_ms if self._landed or self._marked_in is not None else None
+
+    async def take_over(self, session: ClaimSession | None) -> None:
+        """Find out what there is; returns when it is known. ``session`` is None when the claim store is away."""
+        released = self._durable.released
+        if self._durable.attempt_floor_ms is None or released == NOTHING_OPEN:
+            return
+        if session is None or released != ClaimMark(session.store, session.batch):
+            await self._look_up()
+            return
+        self._marked_in = session
+        self._marked_until_s = _now_s() + session.remembers_ms / 1000 - MARKS_MARGIN_S
+
+    def must_look_up(self) -> bool:
+        """Whether marks were relied on and no longer are: `look_up` before anything that was claimed since is sent."""
+        if self._marked_in is None:
+            return False
+        return self._claiming.session is not self._marked_in or _now_s() >= self._marked_until_s
+
+    async def look_up(self, unless: Callable[[Awaitable[None]], Awaitable[None]]) -> bool:
+        """Read the sink back instead of relying on marks; false when ``unless`` ended the reading before its end."""
+        await unless(self._look_up())
+        return self._marked_in is None
+
+    async def _look_up(self) -> None:
+        assert self._durable.attempt_floor_ms is not None, "nothing was attempted, so nothing is looked up"
+        self._link.count("takeovers_in_doubt_total")
+        self.is_looking = True
+        try:
+            self._landed = set(await self._recovery.find_since(self._durable.attempt_floor_ms))
+        finally:
+            self.is_looking = False
+        self._marked_in = None
+
+    def has_landed(self, origin: Origin) -> bool:
+        """Whether the event was found in the sink; asked once, when it comes by."""
+        if origin not in self._landed:
+            return False
+        self._landed.discard(origin)
+        return True
+
+    def passed(self) -> None:
+        """Whatever the former owner attempted has come by."""
+        self._landed.clear()
+        self._marked_in = None
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
