@@ -105,7 +105,12 @@ class Found(Struct, frozen=True):
 
 
 class Sink(Protocol):
-    """Where a link writes."""
+    """Where a link writes.
+
+    What a sink must let the worker do about events that are in doubt: be read back (Kinesis), or drop a repetition by
+    an id of ours (SQS FIFO: the origin as deduplication id, within its five minutes). One that can do neither
+    (EventBridge, standard SQS) gets them again, counted as possible duplicates.
+    """
 
     @property
     def limits(self) -> SinkLimits: ...
