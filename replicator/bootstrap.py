@@ -32,6 +32,7 @@ from replicator.core.model import Region, SourceName
 from replicator.core.tag import TagKeys
 from replicator.errors import ConfigError
 from replicator.ports import Quarantine
+from replicator.tuning import tune_process
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
@@ -65,6 +66,7 @@ async def run_worker(config: Config, region: Region) -> None:
         port = await stack.enter_async_context(
             status_server(service, telemetry, host=config.worker.http_host, port=config.worker.http_port)
         )
+        tune_process()
         logger.info("status.listening", port=port, generation=config.topology.generation)
         await _until_signalled(service)
     logger.info("worker.stopped")

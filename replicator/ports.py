@@ -78,7 +78,7 @@ class Source(Protocol):
 # --- sinks ---------------------------------------------------------------------------------------------------------
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """What a sink stores: the event's bytes with the tag inside, under the source's partition key."""
 
     data: bytes

@@ -34,7 +34,7 @@ TRACEPARENT = pattern(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-
 T = TypeVar("T")
 
 
-class Decoded(Struct, eq=False):
+class Decoded(Struct, eq=False, gc=False):
     """An event cut where the tag belongs: ``head``, tag, ``tail``. Neither part holds a tag."""
 
     event_id: str | None
@@ -108,6 +108,8 @@ class _Splice:
         return self._scan(data)
 
     def _around(self, data: bytes) -> tuple[bytes, bytes]:
+        if data[:1] == b"{" and data[1] not in b" \t\r\n}":
+            return self._first, b"," + data[1:]
         brace = data.index(b"{") + 1
         rest = data[brace:]
         is_empty = rest.lstrip(b" \t\r\n")[:1] == b"}"
@@ -159,7 +161,7 @@ class JsonFormat:
 def _id_text(raw: bytes) -> str | None:
     """An id as text: a string's value, an integer's digits; anything else is no id."""
     if raw[:1] == b'"':
-        return _string(raw) or None
+        return (raw[1:-1].decode() if raw.isascii() and b"\\" not in raw else _string(raw)) or None
     return raw.decode() if raw.lstrip(b"-").isdigit() else None
 
 

@@ -14,8 +14,8 @@ SequenceNumber = NewType("SequenceNumber", int)
 """Vendors write it as a decimal string of up to 129 digits; an int compares right, a float or plain text does not."""
 
 
-class Record(Struct, frozen=True):
-    """One entry of a source shard, its bytes as they were stored."""
+class Record(Struct, frozen=True, gc=False):
+    """One entry of a source shard, its bytes as they were stored. ``gc=False``: it can be in no cycle."""
 
     data: bytes
     partition_key: str
@@ -24,7 +24,7 @@ class Record(Struct, frozen=True):
     sub_sequence: int = 0
 
 
-class Origin(Struct, frozen=True, array_like=True):
+class Origin(Struct, frozen=True, array_like=True, gc=False):
     """The immutable birth coordinates of an event. ``incarnation`` is the source's creation time in ms, as text."""
 
     region: Region

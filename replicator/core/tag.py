@@ -29,7 +29,7 @@ KEY_ID = re.compile(r"[a-z0-9-]{1,16}")
 SEQUENCE = re.compile(r"0|[1-9][0-9]{0,128}")
 
 
-class Tag(Struct, frozen=True):
+class Tag(Struct, frozen=True, gc=False):
     """What travels inside the event. ``path``: regions that had it, origin first, the last one sent it."""
 
     generation: int

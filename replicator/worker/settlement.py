@@ -64,6 +64,7 @@ class Settlement:
             await self._claiming.settle(span.store, span.batch, (), self._mark())
             span.is_finished = True
             self.open_bytes -= span.size_bytes
+            span.items = []  # they refer to the span: without the cycle they are freed at once
             if self._watermark.advance():
                 self._waiting_since_s = asyncio.get_running_loop().time()
             self.progress.set()
