@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pybase64
 
-from replicator.aws.kinesis_api import GetRecordsReply, KinesisApi, RecordReply
+from replicator.aws.kinesis_api import GetRecordsReply, KinesisApi
 from replicator.aws.transport import ServiceError
 from replicator.core.model import After, Position, Record, SequenceNumber, Shard, ShardEnd, ShardId
 from replicator.errors import Misconfigured, PositionLost, TransientError
@@ -108,16 +108,18 @@ class KinesisSource:
 
 
 def _page(cursor: Cursor, reply: GetRecordsReply) -> Page:
-    records = tuple(map(_record, reply.records))
+    # One loop without a call of ours: this runs for every record there is.
+    records = tuple(
+        [
+            Record(
+                pybase64.b64decode(record.data),
+                record.partition_key,
+                SequenceNumber(int(record.sequence_number)),
+                round(record.approximate_arrival_timestamp * 1000),
+            )
+            for record in reply.records
+        ]
+    )
     position = After(records[-1].sequence) if records else cursor.position
     token = reply.next_shard_iterator
     return Page(records, Cursor(cursor.shard, position, token) if token else None, reply.millis_behind_latest)
-
-
-def _record(reply: RecordReply) -> Record:
-    return Record(
-        pybase64.b64decode(reply.data),
-        reply.partition_key,
-        SequenceNumber(int(reply.sequence_number)),
-        round(reply.approximate_arrival_timestamp * 1000),
-    )

@@ -31,6 +31,9 @@ WRAPPED_KEY = "data_base64"
 TRACEPARENT = pattern(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, section 3.2."""
 
+MISSING = Raw()
+"""What an envelope holds for a member that the event does not have; looked for by identity."""
+
 T = TypeVar("T")
 
 
@@ -99,6 +102,8 @@ class _Splice:
     def cut(self, data: bytes, raw: bytes | None) -> tuple[bytes, bytes]:
         """Head and tail around the tag's place; ``raw`` is the value a parser found under the key, None for none."""
         if raw is None:
+            if data[:1] == b"{" and data[1] not in b" \t\r\n}":
+                return self._first, b"," + data[1:]
             return self._around(data)
         start = len(self._first)
         end = start + len(raw)
@@ -108,8 +113,6 @@ class _Splice:
         return self._scan(data)
 
     def _around(self, data: bytes) -> tuple[bytes, bytes]:
-        if data[:1] == b"{" and data[1] not in b" \t\r\n}":
-            return self._first, b"," + data[1:]
         brace = data.index(b"{") + 1
         rest = data[brace:]
         is_empty = rest.lstrip(b" \t\r\n")[:1] == b"}"
@@ -129,7 +132,7 @@ def _trace(value: object) -> str | None:
     return value if isinstance(value, str) and TRACEPARENT.fullmatch(value) else None
 
 
-class _JsonEnvelope(Struct):
+class _JsonEnvelope(Struct, gc=False):
     event_id: Raw
     tag: Raw
     trace: Raw
@@ -142,20 +145,23 @@ class JsonFormat:
         shape = msgspec.defstruct(
             "JsonEnvelope",
             [
-                ("event_id", Raw, msgspec.field(name=event_id_field, default=Raw())),
-                ("tag", Raw, msgspec.field(name=RESERVED_KEY, default=Raw())),
-                ("trace", Raw, msgspec.field(name="traceparent", default=Raw())),
+                ("event_id", Raw, msgspec.field(name=event_id_field, default=MISSING)),
+                ("tag", Raw, msgspec.field(name=RESERVED_KEY, default=MISSING)),
+                ("trace", Raw, msgspec.field(name="traceparent", default=MISSING)),
             ],
+            gc=False,
         )
         self._decoder = msgspec.json.Decoder(cast("type[_JsonEnvelope]", shape))
         self._splice = _Splice(RESERVED_KEY)
 
     def decode(self, data: bytes) -> Decoded:
         envelope = _decode(self._decoder, data)
-        raw = bytes(envelope.tag) or None
-        tag = decode_tag(raw) if raw is not None else None
+        raw = None if envelope.tag is MISSING else bytes(envelope.tag)
+        tag = None if raw is None else decode_tag(raw)
         head, tail = self._splice.cut(data, raw)
-        return Decoded(_id_text(bytes(envelope.event_id)), tag, head, tail, _raw_trace(bytes(envelope.trace)))
+        event_id = None if envelope.event_id is MISSING else _id_text(bytes(envelope.event_id))
+        trace = None if envelope.trace is MISSING else _raw_trace(bytes(envelope.trace))
+        return Decoded(event_id, tag, head, tail, trace)
 
 
 def _id_text(raw: bytes) -> str | None:
