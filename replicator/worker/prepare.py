@@ -14,7 +14,7 @@ from replicator.errors import PoisonEvent
 from replicator.ports import Clock, Entry, Page
 
 
-class Prepared(Struct, eq=False):
+class Prepared(Struct, eq=False, gc=False):
     """A record with what the protocol needs to know of it. Exactly one of ``decoded`` and ``poison`` is set."""
 
     record: Record
@@ -53,21 +53,21 @@ class Preparer:
         self._clock = clock
 
     def prepare(self, page: Page) -> tuple[Prepared, ...]:
-        return tuple(map(self._prepare, page.records))
+        return tuple([self._prepare(record) for record in page.records])
 
     def _prepare(self, record: Record) -> Prepared:
         try:
             decoded = self._format.decode(record.data)
-            self._check(decoded.tag)
+            tag = decoded.tag
+            if tag is not None:
+                self._check(tag)
         except PoisonEvent as exc:
             return Prepared(record, self._coordinates(record), "", b"", poison=exc)
-        origin = decoded.tag.origin if decoded.tag else self._coordinates(record)
-        event_id = decoded.tag.event_id if decoded.tag else decoded.event_id or origin.key
-        return Prepared(record, origin, event_id, _claim(origin.region, event_id, decoded), decoded=decoded)
+        origin = self._coordinates(record) if tag is None else tag.origin
+        event_id = (decoded.event_id or origin.key) if tag is None else tag.event_id
+        return Prepared(record, origin, event_id, _claim(origin.region, event_id, decoded), decoded)
 
-    def _check(self, tag: Tag | None) -> None:
-        if tag is None:
-            return
+    def _check(self, tag: Tag) -> None:
         check_regions(tag, self._known_regions)
         if self._keys is not None:
             self._keys.verify(tag)
