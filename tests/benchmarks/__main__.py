@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from replicator.dev.environment_worker import leave_user_account
-from tests.benchmarks.rig import Case, Contender, Rig
+from tests.benchmarks.rig import Case, Contender, Rig, has_node_peers
 from tests.benchmarks.steps import ROUNDS, pure_steps
 
 OURS = "worker, every guarantee"
@@ -26,6 +26,8 @@ async def compare(case: Case, rounds: int) -> list[Contender]:
     with tempfile.TemporaryDirectory() as workdir:
         async with Rig(case, Path(workdir)) as rig:
             await rig.add_naive()
+            if has_node_peers():
+                await rig.add_node()
             await rig.add_worker(OURS)
             await rig.add_worker("worker, ordering: none", ordering="none")
             return list(await rig.rounds(rounds))
@@ -38,6 +40,8 @@ def main() -> None:
     args = parser.parse_args()
     leave_user_account()
     console = Console(width=120)
+    if not has_node_peers():
+        console.print("without node and npm the Node loop is left out")
     results: dict[str, object] = {}
     if not args.case:
         steps = pure_steps()

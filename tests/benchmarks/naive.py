@@ -41,7 +41,7 @@ async def forward(events: list[Any], peer: str, client: Any, redis: Any, options
         return
     pipeline = redis.pipeline(transaction=False)
     for event_id, _ in events:
-        pipeline.set(f"{peer}:{event_id}", 1, nx=True, ex=KEPT_S)
+        pipeline.set(f"{options.stream}:{peer}:{event_id}", 1, nx=True, ex=KEPT_S)
     fresh = [entry for (_, entry), is_new in zip(events, await pipeline.execute(), strict=True) if is_new]
     chunk = max(1, min(PUT_MAX, PUT_BYTES_MAX // max((len(entry["Data"]) for entry in fresh), default=1)))
     for start in range(0, len(fresh), chunk):

@@ -6,6 +6,7 @@ measured is the CPU its process spent meanwhile, system time included, so neithe
 
 import asyncio
 import os
+import shutil
 import signal
 import statistics
 import sys
@@ -29,6 +30,7 @@ REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2", "sa-east-1")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ARRIVAL_MAX_S = 300.0
 POLL_S = 0.05
+PEERS = Path(__file__).resolve().parent / "peers"
 AFTER_S = 0.5
 """Settling and a checkpoint follow the last arrival; they belong to the work."""
 
@@ -104,6 +106,23 @@ class Rig:
         await child.ready(lambda line: True if line == "ready" else None, 60.0)
         self.contenders.append(Contender("naive aioboto3 loop", stream, child))
 
+    async def add_node(self) -> None:
+        """``peers/loop.mjs``, when `node_modules` says that it can run."""
+        stream = "node"
+        await self._streams(stream)
+        here, *peers = self.regions
+        where = [word for region in peers for word in (region, self.url(region))]
+        redis = self.environment.regions[here].valkey.url
+        node = shutil.which("node")
+        assert node is not None
+        child = Child(
+            stream,
+            [node, str(PEERS / "loop.mjs"), stream, redis, here, self.url(here), *where],
+            self.workdir / "node.log",
+        )
+        await child.ready(lambda line: True if line == "ready" else None, 60.0)
+        self.contenders.append(Contender("Node AWS SDK v3 loop", stream, child))
+
     async def add_worker(self, name: str, **link: str) -> None:
         """A worker of ours, ``link`` into its ``link_defaults``."""
         stream = f"worker-{len(self.contenders)}"
@@ -165,6 +184,11 @@ class Rig:
                     if not contender.child.is_alive:
                         raise RuntimeError(contender.child.tail())
                     await asyncio.sleep(POLL_S)
+
+
+def has_node_peers() -> bool:
+    """Whether node is here and the packages of ``peers/`` are installed (the Makefile does where it can)."""
+    return shutil.which("node") is not None and (PEERS / "node_modules").is_dir()
 
 
 def process_cpu_s(pid: int) -> float:
