@@ -2,9 +2,10 @@
 
 How it works: every worker looks at all lease rows of a source and decides alone. A lease whose (owner, epoch, beat) has
 not changed for ``duration_s`` on the observer's own monotonic clock has expired; clocks are never compared. Free and
-expired leases are taken up to an even share. A worker below its share asks the most loaded one for a single lease; the
-owner drains, releases, and the asker takes it. A released lease is kept for its asker for ``duration_s``, then it is
-anybody's: an asker that died blocks nothing.
+expired leases are taken up to an even share, at first a few, then as many as the worker has already, so that workers
+that start together see each other before one has everything. A worker below its share asks the most loaded ones for
+what it lacks; the owners drain, release, and the asker takes. A released lease is kept for its asker for
+``duration_s``, then it is anybody's: an asker that died blocks nothing.
 
 Why it is safe: taking is a conditional write on exactly the row that was seen, and grows the epoch, so of several
 takers one wins and everything the former owner writes afterwards is refused. Asking changes nothing but a wish. An
@@ -12,19 +13,25 @@ owner that could not renew stops after ``give_up_s`` on its own clock, counted f
 observer counts ``duration_s`` from after it first saw that write until before its last reading began. So the owner has
 stopped before another may start, unless its whole process stood still.
 
-Why it settles: as long as a lease is free, somebody is below an even share of all leases and takes it. A worker asks
-only while another has, with all standing wishes fulfilled, at least two more than itself, so every move narrows the
-spread.
+Why it settles: as long as a lease is free, somebody is below an even share of all leases and takes it. Each lease is
+asked for only while its owner has, with all standing wishes fulfilled, at least two more than the asker, so every move
+narrows the spread. Who asks counts as a worker from its first wish on, and that is a single one: nobody asks for the
+share of others that it can't see yet.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from replicator.core.model import Checkpoint, Lease, LinkName, ShardEnd, ShardId
+
+TAKE_FIRST = 16
+"""Leases that a worker without any takes in one round."""
+ASK_MAX = 10
+"""Leases that are asked for in one round."""
 
 
 class LeaseSettings(Struct, frozen=True):
@@ -100,10 +107,10 @@ class View(Struct, frozen=True):
 
 
 class LeasePlan(Struct, frozen=True):
-    """What to do now: leases to take, and at most one to ask for."""
+    """What to do now: leases to take, and leases to ask for."""
 
     take: tuple[Lease, ...] = ()
-    ask: Lease | None = None
+    ask: tuple[Lease, ...] = ()
 
 
 def is_finished(row: Lease, links: Collection[LinkName]) -> bool:
@@ -117,11 +124,13 @@ def plan(rows: Collection[Lease], view: View, links: Collection[LinkName]) -> Le
     kept = [row for row in active if view.is_kept(row)]
     loads = Counter(row.owner for row in kept if row.owner is not None)
     mine = loads[view.me]
-    share = -(-len(active) // len(loads.keys() | {view.me}))
-    take = _take([row for row in active if view.may_take(row)], view.me, share - mine)
+    workers = loads.keys() | {row.wanted_by for row in kept if row.wanted_by is not None} | {view.me}
+    share = -(-len(active) // len(workers))
+    room = min(share - mine, max(TAKE_FIRST, mine))
+    take = _take([row for row in active if view.may_take(row)], view.me, room)
     if take or mine >= share:
         return LeasePlan(take)
-    return LeasePlan(ask=_ask(kept, loads, view.me))
+    return LeasePlan(ask=tuple(_ask(kept, len(workers), view.me)))
 
 
 def _take(free: Collection[Lease], me: str, room: int) -> tuple[Lease, ...]:
@@ -133,16 +142,27 @@ def _take(free: Collection[Lease], me: str, room: int) -> tuple[Lease, ...]:
     return (*granted, *others[: max(0, room - len(granted))])
 
 
-def _ask(kept: Collection[Lease], loads: Mapping[str, int], me: str) -> Lease | None:
-    """One lease of the most loaded worker that will have at least two more than ``me``; none while a wish stands."""
-    if any(row.wanted_by == me for row in kept):
-        return None
+def _ask(kept: Collection[Lease], workers: int, me: str) -> Iterator[Lease]:
+    """What ``me`` lacks of an even share, one by one of whoever will have the most; a single one at first."""
     later = Counter(row.wanted_by or row.owner for row in kept)
-    most = max((later[owner] for owner in loads), default=0)
-    if most < later[me] + 2:
-        return None
-    rows = [row for row in kept if later[row.owner] == most and row.wanted_by is None]
-    return min(rows, key=lambda row: _order(me, row.shard), default=None)
+    lacking = len(kept) // workers - later[me] if later[me] else 1
+    free: dict[str | None, list[Lease]] = {}
+    for row in kept:
+        if row.wanted_by is None:
+            free.setdefault(row.owner, []).append(row)
+    for rows in free.values():
+        rows.sort(key=lambda row: _order(me, row.shard), reverse=True)
+    for _ in range(min(max(1, lacking), ASK_MAX)):
+        most = max((later[owner] for owner in free), default=0)
+        if most < later[me] + 2:
+            return
+        # Among equals each worker has an order of its own, so that workers do not all ask the same one.
+        owner = min((o for o in free if later[o] == most), key=lambda o: _order(me, ShardId(str(o))))
+        yield free[owner].pop()
+        later[owner] -= 1
+        later[me] += 1
+        if not free[owner]:
+            del free[owner]
 
 
 def _order(me: str, shard: ShardId) -> bytes:

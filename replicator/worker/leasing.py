@@ -222,8 +222,9 @@ class LeaseKeeper:
         for row in moves.take:
             if not self._draining.is_set():
                 await self._take(row, group)
-        if moves.ask is not None and await self._in_time(self._store.ask(moves.ask, self._me)):
-            self._moved("asked")
+        for row in moves.ask:
+            if await self._in_time(self._store.ask(row, self._me)):
+                self._moved("asked")
         for row in current:
             is_gone = row.shard not in self._listed and is_finished(row, self._links)
             if is_gone and view.has_expired(row):

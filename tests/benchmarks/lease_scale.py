@@ -124,9 +124,8 @@ class Fleet:
         self.counts["plans"] += 1
         for row in moves.take:
             self.later(READING_S, lambda row=row: self._take(worker, row))
-        if moves.ask is not None:
-            wanted = moves.ask
-            self.later(READING_S, lambda: self._ask(worker, wanted))
+        for row in moves.ask:
+            self.later(READING_S, lambda row=row: self._ask(worker, row))
         self.later(self.settings.renew_s * (0.8 + 0.4 * self.rng.random()), lambda: self._round(worker))
 
     def _take(self, worker: str, seen: Lease) -> None:
@@ -174,10 +173,11 @@ def _place() -> Checkpoint:
 
 
 def story(fleet: Fleet, workers: int, name: str, act: Callable[[], None], needed: int) -> dict[str, object]:
-    """One chapter: something happens, and the fleet settles."""
-    before, plan_s = fleet.counts.copy(), fleet.plan_s
+    """One chapter: something happens, and the fleet settles. Everything counts from when it begins to happen."""
+    before, plan_s, begun_s = fleet.counts.copy(), fleet.plan_s, fleet.now_s
     act()
-    took_s = fleet.run_until(fleet.is_even)
+    fleet.run_until(fleet.is_even)
+    took_s = fleet.now_s - begun_s
     spent = fleet.counts - before
     periods = took_s / fleet.settings.renew_s
     plans = max(1, spent["plans"])

@@ -6,9 +6,12 @@ from typing import Any, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.core.leasing import (
+    ASK_MAX,
+    TAKE_FIRST,
     LeasePlan,
     LeaseSettings,
     Observer,
@@ -107,12 +110,12 @@ class Region:
                 assert lease.epoch > self.epochs.get(lease.shard, 0)
                 self.epochs[lease.shard] = lease.epoch
                 self.workers[me].running[lease.shard] = lease
-        if moves.ask is not None:
-            now(self.store.ask(moves.ask, me))
+        for row in moves.ask:
+            now(self.store.ask(row, me))
 
     def settle(self) -> None:
-        """As many rounds as a worker may need that has to ask for all of its shards one by one."""
-        for _ in range(16 + 3 * len(now(self.store.rows(ORDERS)))):
+        """As many rounds as a worker may need that has to ask for all of its shards."""
+        for _ in range(16 + len(now(self.store.rows(ORDERS)))):
             self.round()
 
     def assert_even_and_at_rest(self) -> None:
@@ -219,29 +222,51 @@ def test_a_wish_for_a_lease_whose_owner_died_blocks_nobody() -> None:
     assert moves_of(rows, "me", 10.0).take == tuple(rows)
 
 
-def test_one_wish_at_a_time_and_none_for_a_spread_of_one() -> None:
+def test_no_wish_for_a_spread_of_one() -> None:
     even = [lease("a", "w"), lease("b", "w"), lease("c", "me")]
-    assert moves_of(even, "me", running="c").ask is None
+    assert moves_of(even, "me", running="c").ask == ()
     uneven = [*even, lease("d", "w")]
-    assert moves_of(uneven, "me", running="c").ask is not None
-    assert moves_of([*uneven, lease("e", "w", wanted_by="me")], "me", running="c").ask is None
+    assert len(moves_of(uneven, "me", running="c").ask) == 1
+    assert moves_of([*uneven, lease("e", "w", wanted_by="me")], "me", running="c").ask == ()
+
+
+def test_the_first_wish_is_a_single_one_then_a_worker_asks_for_what_it_lacks() -> None:
+    """Others may be about to ask as well, and are seen by their first wish only."""
+    rows = [lease(f"s{number}", "w") for number in range(40)]
+    [first] = moves_of(rows, "me").ask
+    wished = [replace(row, wanted_by="me") if row is first else row for row in rows]
+    assert len(moves_of(wished, "me").ask) == ASK_MAX
+    crowd = [replace(row, wanted_by=f"v{row.shard}") if row.shard in ("s1", "s2", "s3") else row for row in wished]
+    assert len(moves_of(crowd, "me").ask) == 40 // 5 - 1
+
+
+def test_a_worker_takes_a_few_at_first_and_then_as_many_as_it_has() -> None:
+    """Or the first of many that start together would take everything and have to give it back."""
+    rows = [lease(f"s{number}", None) for number in range(100)]
+    assert len(moves_of(rows, "me").take) == TAKE_FIRST
+    mine = [lease(f"m{number}", "me") for number in range(30)]
+    everything = [*rows, *mine]
+    observer = Observer()
+    observer.observe(everything, 0.0)
+    view = View("me", {row.shard for row in mine}, observer, 0.0, SETTINGS)
+    assert len(plan(everything, view, LINKS).take) == 30
 
 
 def test_wishes_that_stand_already_are_counted_as_fulfilled() -> None:
     rows = [lease("a", "w"), lease("b", "w"), lease("c", "w", wanted_by="v"), lease("d", "me")]
-    assert moves_of(rows, "me", running="d").ask is None
+    assert moves_of(rows, "me", running="d").ask == ()
 
 
 def test_nobody_is_asked_while_something_is_free() -> None:
     rows = [lease(shard, "w") for shard in "abcdef"] + [lease("g", None)]
-    assert moves_of(rows, "me") == LeasePlan((rows[-1],), None)
+    assert moves_of(rows, "me") == LeasePlan((rows[-1],))
 
 
 def test_workers_that_see_the_same_rows_mostly_wish_for_different_ones() -> None:
     rows = [lease(f"s{number}", "w") for number in range(40)]
     asked = [moves_of(rows, f"me{number}").ask for number in range(8)]
     assert asked == [moves_of(rows, f"me{number}").ask for number in range(8)]
-    assert len({row.shard for row in asked if row is not None}) > 4
+    assert len({row.shard for [row] in asked}) > 4
 
 
 def test_a_finished_shard_counts_for_nobody() -> None:
