@@ -42,8 +42,6 @@ logger = structlog.get_logger(__name__)
 
 CONNECTIONS_MAX = 256
 PARENTS_POLL_S = 1.0
-WINDOW_SHARDS = 16
-"""A worker's window is divided among so many shards; each keeps at least its newest page."""
 
 
 class WallClock:
@@ -122,6 +120,7 @@ class _Builder:
             leases=LeaseSettings(config.leases.duration_s, config.leases.renew_s),
             runner=RunnerSettings(config.worker.drain_s, min(PARENTS_POLL_S, config.leases.renew_s)),
             on_loss=config.redis_in(self._region).on_loss,
+            memory_bytes=config.limits.memory_bytes,
         )
         stores = Stores(await self._leases(), claims, await self._quarantine())
         return Service(identity, sources, stores, settings, clock=WallClock(), telemetry=self._telemetry, rng=self._rng)
@@ -162,7 +161,7 @@ class _Builder:
         api = await self._kinesis(self._region, source.stream_in(self._region), http)
         event_format = make_format(source.format, event_id_field=source.event_id_field, opaque=source.opaque)
         log = LogSettings(
-            window_bytes=limits.window_bytes // WINDOW_SHARDS,
+            window_bytes=limits.memory_bytes,
             records_per_read=source.records_per_read,
             reads_per_s=limits.reads_per_s,
             idle_read_s=limits.idle_read_s,

@@ -308,7 +308,7 @@ class LimitsConfig(Model):
         description="GetRecords per shard and second; AWS allows 5 to all consumers together",
     )
     idle_read_s: float = Field(0.25, ge=0, le=60, description="Pause after a read that found nothing")
-    window_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="Records kept in memory per worker")
+    memory_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="Events in memory per worker, all copies")
     request_timeout_s: float = Field(10, gt=0, le=60)
     backoff_max_s: float = Field(20, gt=0, le=300)
     read_back_interval_s: float = Field(1.0, ge=0, le=60)

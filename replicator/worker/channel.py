@@ -16,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from replicator.core.claims import CHANGED, DONE
+from replicator.core.memory import run_end
 from replicator.core.model import (
     After,
     Checkpoint,
@@ -63,8 +64,10 @@ class Channel:
         admission: Admission,
         make_durable: Callable[[], Awaitable[None]],
         may_send: Callable[[], bool],
+        share_bytes: Callable[[], int],
         clock: Clock,
     ) -> None:
+        """``share_bytes`` tells what this channel may hold now, see `core.memory`."""
         self.link = link
         self.shard = shard
         self._log = log
@@ -73,6 +76,7 @@ class Channel:
         self._heritage = Heritage(link, durable, claiming, recovery)
         self._admission = admission
         self._make_durable = make_durable
+        self._share_bytes = share_bytes
         self._settlement = Settlement(claiming, durable.position)
         self._publisher = Publisher(link, recovery, clock, may_send, self._close, self._poisoned)
         self._floor_ms = durable.attempt_floor_ms
@@ -178,11 +182,17 @@ class Channel:
                     self._heritage.passed()
 
     def _has_room(self) -> bool:
-        settings = self.link.settings
-        return (
-            len(self._settlement.open) < settings.open_spans_max
-            and self._settlement.open_bytes < settings.open_bytes_max
+        is_below = self._settlement.open_bytes + self._run_bytes_max() <= self._open_bytes_max()
+        return not self._settlement.open or (
+            is_below and len(self._settlement.open) < self.link.settings.open_spans_max
         )
+
+    def _open_bytes_max(self) -> int:
+        return min(self.link.settings.open_bytes_max, self._share_bytes())
+
+    def _run_bytes_max(self) -> int:
+        """Two runs fit, so that one is taken in while the other is sent."""
+        return self._open_bytes_max() // 2
 
     async def _next(self) -> Batch | None:
         try:
@@ -201,18 +211,20 @@ class Channel:
     async def _take_batch(self, batch: Batch) -> None:
         if not batch.records and batch.after == self._position:
             return
-        size = self.link.settings.span_records_max
-        for start in range(0, max(1, len(batch.records)), size):
+        sizes = [len(prepared.record.data) for prepared in batch.records]
+        start = 0
+        while start < max(1, len(sizes)):
             while not self._has_room() and not self._draining.is_set():
                 self._settlement.progress.clear()
                 await self._unless_draining(self._settlement.progress.wait())
             if self._draining.is_set():
                 return
-            part = batch.records[start : start + size]
-            is_last = start + size >= len(batch.records)
-            end = batch.after if is_last else After(part[-1].record.sequence)
+            stop = run_end(sizes, start, self.link.settings.span_records_max, self._run_bytes_max())
+            part = batch.records[start:stop]
+            end = batch.after if stop >= len(sizes) else After(part[-1].record.sequence)
             await self._take_span(part, end)
             self._position = end
+            start = max(stop, 1)
 
     async def _take_span(self, records: Sequence[Prepared], end: Position) -> None:
         span = Span(end, oldest_ms=records[0].record.arrival_ms if records else 0)

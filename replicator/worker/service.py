@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from replicator.core.formats import Format
 from replicator.core.leasing import LeaseSettings
+from replicator.core.memory import COPIES, share_bytes
 from replicator.core.model import Checkpoint, Lease, LinkName, Position, Region, ShardId, SourceName
 from replicator.core.routing import Router, Routes
 from replicator.core.tag import TagKeys
@@ -60,9 +61,12 @@ class Identity(Struct, frozen=True):
 
 
 class ServiceSettings(Struct, frozen=True):
+    """``memory_bytes`` bounds all events in memory, see `core.memory`."""
+
     leases: LeaseSettings
     runner: RunnerSettings
     on_loss: OnLoss
+    memory_bytes: int = 64 * 1024 * 1024
 
 
 class Service:
@@ -134,7 +138,9 @@ class Service:
             clock=self._clock,
         )
         labels: dict[str, str] = {"source": setup.name}
-        log = ShardLog(setup.source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels)
+        log = ShardLog(
+            setup.source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, self._window_share
+        )
 
         async def make_channel(link: Link) -> Channel:
             return await self._channel(setup, lease, link, log, preparer)
@@ -168,6 +174,7 @@ class Service:
             admission=Admission(link, router, preparer, self._stores.quarantine, self._clock),
             make_durable=lambda: self._keepers[setup.name].checkpoint_now(lease.shard),
             may_send=lambda: self._keepers[setup.name].surely_holds(lease),
+            share_bytes=self._queue_share,
             clock=self._clock,
         )
 
@@ -180,6 +187,18 @@ class Service:
             except TransientError as exc:
                 logger.warning("lease_store.unavailable", link=link, error=str(exc))
                 await asyncio.sleep(STORE_RETRY_S)
+
+    def _window_share(self) -> int:
+        return share_bytes(self._settings.memory_bytes, len(self._runners))
+
+    def _queue_share(self) -> int:
+        return share_bytes(self._settings.memory_bytes, sum([len(r.channels) for r in self._runners.values()]))
+
+    def memory_used(self) -> int:
+        """Bytes of events that are held now, every copy counted."""
+        windows = sum(runner.log.window_bytes for runner in self._runners.values())
+        queues = sum(channel.open_bytes for runner in self._runners.values() for channel in runner.channels.values())
+        return (windows + queues) * COPIES
 
     # --- what is seen ----------------------------------------------------------------------------------------------
 
@@ -196,6 +215,7 @@ class Service:
             "uptime_ms": self._clock.now_ms() - self._started_ms,
             "ready": not self.ready(),
             "not_ready": self.ready(),
+            "memory_bytes": {"used": self.memory_used(), "limit": self._settings.memory_bytes},
             "leases": sum(len(keeper.held) for keeper in self._keepers.values()),
             "links": {link.name: self._link_status(link) for setup in self._sources for link in setup.links},
         }

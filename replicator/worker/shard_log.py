@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from replicator.core.budget import ReadBudget
+from replicator.core.memory import records_within
 from replicator.core.model import After, Position, SequenceNumber, ShardEnd, ShardId
 from replicator.errors import PositionLost, TransientError
 from replicator.ports import Cursor, Page, Source, Telemetry
@@ -23,7 +24,7 @@ from replicator.worker.prepare import Prepared
 
 
 class LogSettings(Struct, frozen=True):
-    """``window_bytes`` bounds what one shard keeps in memory; one page is always kept, however large."""
+    """``window_bytes`` bounds what a shard keeps in memory, beside its share of the worker's; one page always stays."""
 
     window_bytes: int
     records_per_read: int = 1000
@@ -63,13 +64,18 @@ class ShardLog:
         prepare: Callable[[Page], tuple[Prepared, ...]],
         telemetry: Telemetry,
         labels: dict[str, str],
+        share_bytes: Callable[[], int],
     ) -> None:
+        """``share_bytes`` tells what the window may hold now, see `core.memory`."""
         self._source = source
         self._shard = shard
         self._settings = settings
         self._prepare = prepare
         self._telemetry = telemetry
         self._labels = labels
+        self._share_bytes = share_bytes
+        self._seen = (0, 0)
+        """Bytes and records of the last page that had any."""
         self._budget = ReadBudget(settings.reads_per_s, 0.0)
         self._segments: deque[Segment] = deque()
         self._tail: Position | None = None
@@ -167,7 +173,7 @@ class ShardLog:
             return
         await self._spend(is_live=True)
         cursor = self._cursor or await self._source.open(self._shard, tail)
-        page = await self._source.read(cursor, self._settings.records_per_read)
+        page = await self._source.read(cursor, self._records_max())
         if self._tail != tail:
             self._wanted.set()
             return
@@ -184,17 +190,25 @@ class ShardLog:
         segment = self._segment(tail, page)
         self._segments.append(segment)
         self.window_bytes += segment.size_bytes
-        while self.window_bytes > self._settings.window_bytes and len(self._segments) > 1:
+        while self.window_bytes > self._window_max() and len(self._segments) > 1:
             self.window_bytes -= self._segments.popleft().size_bytes
         self._tail = segment.after
         self._has_ended = segment.after == ShardEnd()
         self._notify()
 
+    def _window_max(self) -> int:
+        return min(self._settings.window_bytes, self._share_bytes())
+
+    def _records_max(self) -> int:
+        return records_within(self._window_max(), *self._seen, self._settings.records_per_read)
+
     def _segment(self, before: Position, page: Page) -> Segment:
         after: Position = After(page.records[-1].sequence) if page.records else before
         if page.next is None:
             after = ShardEnd()
-        size = sum(len(record.data) for record in page.records)
+        size = sum([len(record.data) for record in page.records])
+        if page.records:
+            self._seen = size, len(page.records)
         return Segment(before, self._prepare(page), after, size)
 
     async def _read_detached(self, position: Position, cursor: Cursor | None) -> tuple[Batch, Cursor | None]:
@@ -202,7 +216,7 @@ class ShardLog:
         # A cursor that stands elsewhere (the page was cut, the link moved) would skip records.
         place = cursor if cursor is not None and cursor.position == position else None
         place = place or await self._source.open(self._shard, position)
-        page = await self._source.read(place, self._settings.records_per_read)
+        page = await self._source.read(place, self._records_max())
         self._note(page, "detached")
         kept = self._up_to_tail(page)
         segment = self._segment(position, kept)

@@ -58,7 +58,7 @@ def prepare(page: Page) -> tuple[Prepared, ...]:
 @asynccontextmanager
 async def log_of(source: CountingSource, *, window_bytes: int = 10**9, page: int = 3) -> AsyncIterator[ShardLog]:
     settings = LogSettings(window_bytes, records_per_read=page, reads_per_s=10_000, idle_read_s=0.001, retry_s=0.001)
-    log = ShardLog(source, SHARD, settings, prepare, Silent(), {"source": "s"})
+    log = ShardLog(source, SHARD, settings, prepare, Silent(), {"source": "s"}, lambda: 10**9)
     live = asyncio.create_task(log.run())
     try:
         yield log
