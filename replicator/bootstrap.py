@@ -7,7 +7,8 @@ import secrets
 import signal
 import socket
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -86,6 +87,17 @@ async def _until_signalled(service: Service) -> None:
         asked.cancel()
 
 
+@asynccontextmanager
+async def open_quarantine(config: Config, region: Region, aws: AwsSession) -> AsyncIterator[Quarantine]:
+    """The quarantine of one region, for as long as the block lasts."""
+    chosen = config.quarantine
+    if chosen.s3_bucket is None:
+        yield FileQuarantine(Path(chosen.directory or "quarantine"))
+        return
+    async with aws.client("s3", region, config.regions[region].endpoints.s3) as client:
+        yield S3Quarantine(client, chosen.s3_bucket, chosen.s3_prefix)
+
+
 class _Builder:
     """Makes the parts of one worker; what must be closed goes on the stack."""
 
@@ -149,12 +161,7 @@ class _Builder:
         return DynamoDbLeases(await self._stack.enter_async_context(client), leases.table)
 
     async def _quarantine(self) -> Quarantine:
-        quarantine = self._config.quarantine
-        if quarantine.s3_bucket is None:
-            return FileQuarantine(Path(quarantine.directory or "quarantine"))
-        endpoint = self._config.regions[self._region].endpoints.s3
-        client = await self._stack.enter_async_context(self._aws.client("s3", self._region, endpoint))
-        return S3Quarantine(client, quarantine.s3_bucket, quarantine.s3_prefix)
+        return await self._stack.enter_async_context(open_quarantine(self._config, self._region, self._aws))
 
     async def _source(self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession) -> SourceSetup:
         source, limits = self._config.sources[name], self._config.limits
@@ -179,6 +186,7 @@ class _Builder:
             in_doubt=chosen.in_doubt,
             in_doubt_wait_s=chosen.in_doubt_wait_s,
             is_paused=chosen.paused,
+            on_poison=chosen.on_poison,
             backoff_max_s=limits.backoff_max_s,
         )
         api = await self._kinesis(peer, sink.stream_in(peer), http)

@@ -16,9 +16,10 @@ from replicator import __version__
 from replicator.config import Config
 from replicator.config_load import check, load
 from replicator.config_show import effective
-from replicator.core.model import Region
+from replicator.core.model import LinkName, Region
 from replicator.errors import ConfigError
 from replicator.plan import plan_document, print_plan
+from replicator.worker.held_keys import REFRESH_S
 
 PLAN_COLUMNS = 160
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _region_option(run)
     run.set_defaults(command=_run)
 
+    _add_quarantine(commands.add_parser("quarantine", help="keys that are held back behind a poison event"))
     _add_demo(commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back"))
     return parser
 
@@ -66,6 +68,19 @@ def _add_config(config: argparse.ArgumentParser) -> None:
     _config_option(show)
     _region_option(show)
     show.set_defaults(command=_show)
+
+
+def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
+    commands = quarantine.add_subparsers(required=True, metavar="command")
+    held = commands.add_parser("held", help="print the keys that are held, by link")
+    release = commands.add_parser("release", help="let the events of a key through again")
+    for command in (held, release):
+        _config_option(command)
+        _region_option(command)
+    release.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
+    release.add_argument("--key", required=True, help="the partition key")
+    held.set_defaults(command=_held)
+    release.set_defaults(command=_release)
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
@@ -127,6 +142,27 @@ def _run(args: argparse.Namespace) -> int:
     config = load(args.config, os.environ)
     asyncio.run(run_worker(config, Region(args.region)))
     return 0
+
+
+def _held(args: argparse.Namespace) -> int:
+    from replicator.quarantine_commands import held  # noqa: PLC0415 - loads the AWS clients
+
+    found = asyncio.run(held(load(args.config, os.environ), Region(args.region)))
+    for link, keys in found.items():
+        for key in keys:
+            print(f"{link}\t{key}")
+    return 0
+
+
+def _release(args: argparse.Namespace) -> int:
+    from replicator.quarantine_commands import release  # noqa: PLC0415 - loads the AWS clients
+
+    config = load(args.config, os.environ)
+    if asyncio.run(release(config, Region(args.region), LinkName(args.link), args.key)):
+        print(f"{args.key}: released; workers let its events through within {REFRESH_S:g} s")
+        return 0
+    print(f"{args.key}: is not held on {args.link}", file=sys.stderr)
+    return 1
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -239,6 +239,9 @@ class LinkDefaults(Model):
         description="AWS accepts a signature for 300 s; shorter is for tests on one machine",
     )
     paused: bool = False
+    on_poison: Literal["skip", "hold_key"] = Field(
+        "skip", description="hold_key: the later events of a poison event's key go to quarantine after it, in order"
+    )
 
 
 class LinkConfig(LinkDefaults):

@@ -256,6 +256,22 @@ class Quarantine(Protocol):
         """Store durably; safe to repeat. Raises StoreUnavailable: the event is not done then."""
         ...
 
+    async def hold(self, link: LinkName, key: str) -> None:
+        """Mark the key durably: its later events are put away too; safe to repeat. Raises StoreUnavailable."""
+        ...
+
+    async def held(self, link: LinkName) -> frozenset[str]:
+        """`core.quarantine_document.key_digest` of every key that is marked. Raises StoreUnavailable."""
+        ...
+
+    async def held_keys(self, link: LinkName) -> Sequence[str]:
+        """The marked keys themselves, for people; reads every mark. Raises StoreUnavailable."""
+        ...
+
+    async def release(self, link: LinkName, key: str) -> bool:
+        """Take the mark away; false when there was none. Raises StoreUnavailable."""
+        ...
+
 
 # --- telemetry -----------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,21 @@
 """Quarantine under a prefix in an S3 bucket: one object an event."""
 
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from replicator.core.quarantine_document import document_name, encode_document
+from replicator.core.model import LinkName
+from replicator.core.quarantine_document import (
+    decode_mark,
+    digest_of,
+    document_name,
+    encode_document,
+    encode_mark,
+    key_digest,
+    mark_name,
+)
 from replicator.errors import StoreUnavailable
 from replicator.ports import Quarantined
 
@@ -31,7 +41,49 @@ class S3Quarantine:
             attempts=event.attempts,
             at_ms=event.at_ms,
         )
+        await self._put(key, document)
+
+    async def hold(self, link: LinkName, key: str) -> None:
+        await self._put(self._marks(link) + mark_name(key), encode_mark(link, key))
+
+    async def held(self, link: LinkName) -> frozenset[str]:
+        return frozenset([digest async for digest, _ in self._listed(link)])
+
+    async def held_keys(self, link: LinkName) -> Sequence[str]:
+        found = []
+        async for _, name in self._listed(link):
+            reply = await self._told(name, self._client.get_object(Bucket=self._bucket, Key=name))
+            found.append(decode_mark(await reply["Body"].read()).partition_key)
+        return sorted(found)
+
+    async def release(self, link: LinkName, key: str) -> bool:
+        is_held = key_digest(key) in await self.held(link)
+        name = self._marks(link) + mark_name(key)
+        await self._told(name, self._client.delete_object(Bucket=self._bucket, Key=name))
+        return is_held
+
+    def _marks(self, link: LinkName) -> str:
+        return f"{self._prefix}{link}/held/"
+
+    async def _listed(self, link: LinkName) -> AsyncIterator[tuple[str, str]]:
+        """Digest and object name of every mark."""
+        request = {"Bucket": self._bucket, "Prefix": self._marks(link)}
+        while True:
+            page = await self._told(request["Prefix"], self._client.list_objects_v2(**request))
+            for entry in page.get("Contents", []):
+                digest = digest_of(entry["Key"].rpartition("/")[2])
+                if digest is not None:
+                    yield digest, entry["Key"]
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    async def _put(self, name: str, body: bytes) -> None:
+        put = self._client.put_object(Bucket=self._bucket, Key=name, Body=body, ContentType="application/json")
+        await self._told(name, put)
+
+    async def _told(self, name: str, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         try:
-            await self._client.put_object(Bucket=self._bucket, Key=key, Body=document, ContentType="application/json")
+            return await call
         except (ClientError, BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
-            raise StoreUnavailable(f"quarantine s3://{self._bucket}/{key}: {exc}") from exc
+            raise StoreUnavailable(f"quarantine s3://{self._bucket}/{name}: {exc}") from exc

@@ -64,6 +64,7 @@ INSTRUMENTS: Final = (
     _per_link("replication_lag_ms", "gauge", "ms", "Age of the oldest undone event; absent without data."),
     _per_link("watermark_age_ms", "gauge", "ms", "Time since the watermark moved or had nothing to wait for."),
     _per_link("lane_depth", "gauge", "events", "Events waiting in the deepest lane."),
+    _per_link("held_keys", "gauge", "keys", "Keys whose events follow an earlier one into quarantine."),
     _per_link("queue_bytes", "gauge", "bytes", "Bytes held for the link."),
 )
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from replicator.core.model import LinkName, Origin
 
 FORMAT = 1
+MARK = ".held"
 
 
 class Document(Struct, frozen=True):
@@ -32,6 +33,37 @@ class Document(Struct, frozen=True):
 def document_name(origin: Origin) -> str:
     """The same for every attempt to put the same event away."""
     return blake2b(origin.key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + ".json"
+
+
+class HeldKey(Struct, frozen=True):
+    """The mark of a key whose events follow an earlier one into quarantine."""
+
+    v: int
+    link: str
+    partition_key: str
+
+
+def key_digest(key: str) -> str:
+    """What a mark is named by: keys may be longer than names, and have any characters."""
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def mark_name(key: str) -> str:
+    return key_digest(key) + MARK
+
+
+def digest_of(name: str) -> str | None:
+    """The digest in a mark's name; None for the name of something else."""
+    return name.removesuffix(MARK) if name.endswith(MARK) else None
+
+
+def encode_mark(link: LinkName, key: str) -> bytes:
+    return msgspec.json.encode(HeldKey(FORMAT, link, key))
+
+
+def decode_mark(raw: bytes) -> HeldKey:
+    """Raises msgspec.DecodeError for anything that is no mark."""
+    return msgspec.json.decode(raw, type=HeldKey)
 
 
 def encode_document(

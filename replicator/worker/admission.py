@@ -13,6 +13,7 @@ import structlog
 from replicator.core.routing import Drop, Router
 from replicator.errors import PoisonEvent, StoreUnavailable
 from replicator.ports import Clock, Quarantine, Quarantined
+from replicator.worker.held_keys import HeldKeys
 from replicator.worker.link import Link
 from replicator.worker.prepare import Prepared, Preparer
 from replicator.worker.span import Item, Span
@@ -20,13 +21,28 @@ from replicator.worker.span import Item, Span
 logger = structlog.get_logger(__name__)
 
 QUARANTINE_RETRY_S = 1.0
+KEY_HELD = "key_held"
+
+
+def key_held() -> PoisonEvent:
+    """Why an event that is well itself is put away; see `worker.held_keys`."""
+    return PoisonEvent(KEY_HELD, "an earlier event of its key is in quarantine")
 
 
 class Admission:
     """The gate of one (link, shard)."""
 
-    def __init__(self, link: Link, router: Router, preparer: Preparer, quarantine: Quarantine, clock: Clock) -> None:
+    def __init__(
+        self,
+        link: Link,
+        router: Router,
+        preparer: Preparer,
+        quarantine: Quarantine,
+        held: HeldKeys,
+        clock: Clock,
+    ) -> None:
         self._link = link
+        self._held = held
         self._router = router
         self._preparer = preparer
         self._quarantine = quarantine
@@ -57,6 +73,8 @@ class Admission:
         decision = self._router.decide(prepared.decoded.tag)
         if isinstance(decision, Drop):
             return decision.reason
+        if prepared.record.partition_key in self._held:
+            raise key_held()
         item = self._item(span, prepared)
         first = self._open.get(prepared.claim)
         span.pending += 1
@@ -95,6 +113,8 @@ class Admission:
         )
         while True:
             try:
+                if poison.reason != KEY_HELD:
+                    await self._held.hold(prepared.record.partition_key)
                 await self._quarantine.put(document)
             except StoreUnavailable as exc:
                 logger.error("quarantine.unavailable", link=self._link.name, error=str(exc))  # noqa: TRY400 - expected, retried

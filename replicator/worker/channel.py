@@ -32,6 +32,7 @@ from replicator.errors import PoisonEvent, PositionLost, TransientError
 from replicator.ports import Clock, Cursor
 from replicator.worker.admission import Admission
 from replicator.worker.claiming import Claiming
+from replicator.worker.held_keys import HeldKeys
 from replicator.worker.heritage import NOTHING_OPEN, Heritage
 from replicator.worker.link import Link
 from replicator.worker.prepare import Prepared
@@ -65,6 +66,7 @@ class Channel:
         make_durable: Callable[[], Awaitable[None]],
         may_send: Callable[[], bool],
         share_bytes: Callable[[], int],
+        held: HeldKeys,
         clock: Clock,
     ) -> None:
         """``share_bytes`` tells what this channel may hold now, see `core.memory`."""
@@ -76,9 +78,10 @@ class Channel:
         self._heritage = Heritage(link, durable, claiming, recovery)
         self._admission = admission
         self._make_durable = make_durable
+        self._held = held
         self._share_bytes = share_bytes
         self._settlement = Settlement(claiming, durable.position)
-        self._publisher = Publisher(link, recovery, clock, may_send, self._close, self._poisoned)
+        self._publisher = Publisher(link, recovery, clock, may_send, self._close, self._poisoned, held)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
         self._position = durable.position
@@ -148,6 +151,7 @@ class Channel:
     # --- begin -----------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
+        await self._held.refresh()
         session = await self._claiming.attach()
         if session is not None:
             self._position = furthest(self._durable.position, session.watermark)

@@ -27,6 +27,7 @@ class LinkSettings(Struct, frozen=True):
     in_doubt: Literal["verify", "resend"] = "verify"
     in_doubt_wait_s: float = 330.0
     is_paused: bool = False
+    on_poison: Literal["skip", "hold_key"] = "skip"
     span_records_max: int = 500
     open_spans_max: int = 8
     open_bytes_max: int = 4 * 1024 * 1024

@@ -14,6 +14,8 @@ from replicator.core.backoff import delay_s
 from replicator.core.lanes import Lanes
 from replicator.errors import Fenced, InDoubt, PoisonEvent, Refused, TransientError
 from replicator.ports import Clock
+from replicator.worker.admission import key_held
+from replicator.worker.held_keys import HeldKeys
 from replicator.worker.link import Link
 from replicator.worker.recovery import Recovery
 from replicator.worker.span import Item
@@ -37,6 +39,7 @@ class Publisher:
         may_send: Callable[[], bool],
         on_stored: Callable[[Item], None],
         on_poison: Callable[[Item, PoisonEvent], Awaitable[None]],
+        held: HeldKeys,
     ) -> None:
         self._link = link
         self._recovery = recovery
@@ -44,6 +47,9 @@ class Publisher:
         self._may_send = may_send
         self._on_stored = on_stored
         self._on_poison = on_poison
+        self._held = held
+        self._refused: set[str] = set()
+        """Keys of events that the peer refused, where keys are held."""
         self._lanes: Lanes[Item] = Lanes(lambda item: item.size_bytes)
         self._work = asyncio.Event()
         self._is_stopping = False
@@ -82,10 +88,22 @@ class Publisher:
                 return
             self.in_flight += len(taken)
             try:
-                await self._send(taken)
+                await self._send(await self._without_held(taken) if self._refused else taken)
             finally:
                 self.in_flight -= len(taken)
                 self._work.set()
+
+    async def _without_held(self, taken: Taken) -> Taken:
+        """What may be sent. What waited behind a refused event of its key is put away, lane by lane in order."""
+        free: Taken = []
+        for key, item in taken:
+            partition_key = item.prepared.record.partition_key
+            if partition_key not in self._refused or partition_key not in self._held:
+                free.append((key, item))
+                continue
+            await self._on_poison(item, key_held())
+            self._lanes.done(key)
+        return free
 
     async def _take(self) -> Taken:
         loop = asyncio.get_running_loop()
@@ -122,6 +140,8 @@ class Publisher:
             return
 
     async def _send(self, taken: Taken) -> None:
+        if not taken:
+            return
         started_s = asyncio.get_running_loop().time()
         # The date first, then the right to send: a worker that is stopped anywhere behind these two lines and goes on
         # when others own the shard sends a request that is dated before they took it, and the receiver refuses it
@@ -182,6 +202,8 @@ class Publisher:
             await self._send(taken[middle:])
             return
         key, item = taken[0]
+        if self._held.is_on:
+            self._refused.add(item.prepared.record.partition_key)
         await self._on_poison(item, PoisonEvent("refused_by_peer", str(exc)))
         self._lanes.done(key)
 

@@ -18,6 +18,7 @@ from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quaranti
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming, OnLoss
+from replicator.worker.held_keys import HeldKeys
 from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.link import Link
 from replicator.worker.prepare import Preparer, sender_and_origin
@@ -92,6 +93,11 @@ class Service:
         self._started_ms = clock.now_ms()
         self._runners: dict[tuple[SourceName, str], LeasedShardRunner] = {}
         self._is_draining = False
+        self._held = {
+            link.name: HeldKeys(link.name, stores.quarantine, is_on=link.settings.on_poison == "hold_key")
+            for setup in self._sources
+            for link in setup.links
+        }
         self._keepers = {setup.name: self._keeper(setup, rng) for setup in self._sources}
 
     def _keeper(self, setup: SourceSetup, rng: random.Random) -> LeaseKeeper:
@@ -111,6 +117,7 @@ class Service:
         """Return after `drain`."""
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(link.run()) for setup in self._sources for link in setup.links]
+            background += [group.create_task(held.run()) for held in self._held.values()]
             background.append(group.create_task(self._publish_gauges()))
             keepers = [group.create_task(keeper.run()) for keeper in self._keepers.values()]
             await asyncio.wait(keepers)
@@ -160,7 +167,7 @@ class Service:
     async def _channel(
         self, setup: SourceSetup, lease: Lease, link: Link, log: ShardLog, preparer: Preparer
     ) -> Channel:
-        here = self._identity.here
+        here, held = self._identity.here, self._held[link.name]
         recovery = Recovery(link, here, sender_and_origin(setup.event_format), self._clock)
         scope = ClaimScope(link.name, lease.shard, lease.incarnation)
         router = Router(self._identity.routes, here, link.peer, self._identity.generation)
@@ -171,10 +178,11 @@ class Service:
             durable=lease.checkpoints.get(link.name) or Checkpoint(await self._link_start(setup, link.name)),
             claiming=Claiming(self._stores.claims, scope, lease.epoch, link, self._settings.on_loss),
             recovery=recovery,
-            admission=Admission(link, router, preparer, self._stores.quarantine, self._clock),
+            admission=Admission(link, router, preparer, self._stores.quarantine, held, self._clock),
             make_durable=lambda: self._keepers[setup.name].checkpoint_now(lease.shard),
             may_send=lambda: self._keepers[setup.name].surely_holds(lease),
             share_bytes=self._queue_share,
+            held=held,
             clock=self._clock,
         )
 
@@ -228,6 +236,7 @@ class Service:
             "state": link_state(link, channels.values()),
             "lag_ms": _worst([channel.lag_ms(now_ms) for channel in channels.values()]),
             "last_error": link.health.last_error,
+            "held_keys": len(self._held[link.name]),
             "counts": dict(link.counts),
             "shards": {shard: channel.status(now_ms) for shard, channel in channels.items()},
         }
@@ -268,6 +277,7 @@ class Service:
         lag_ms = _worst([channel.lag_ms(self._clock.now_ms()) for channel in channels.values()])
         self._telemetry.gauge("replication_lag_ms", NO_DATA if lag_ms is None else lag_ms, link=link.name)
         self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
+        self._telemetry.gauge("held_keys", len(self._held[link.name]), link=link.name)
         self._telemetry.gauge("queue_bytes", sum(c.open_bytes for c in channels.values()), link=link.name)
         age_ms = max((c.watermark_age_ms() for c in channels.values()), default=NO_DATA)
         self._telemetry.gauge("watermark_age_ms", age_ms, link=link.name)

@@ -12,7 +12,7 @@ from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_s3 import S3Quarantine
 from replicator.aws.session import AwsSession
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
-from replicator.core.quarantine_document import decode_document
+from replicator.core.quarantine_document import decode_document, key_digest
 from replicator.errors import StoreUnavailable
 from replicator.ports import Quarantine, Quarantined
 
@@ -54,7 +54,7 @@ async def case(
         async def in_s3() -> list[bytes]:
             listed: dict[str, Any] = await client.list_objects_v2(Bucket=bucket, Prefix="poison/")
             found = []
-            for entry in listed.get("Contents", []):
+            for entry in [e for e in listed.get("Contents", []) if e["Key"].endswith(".json")]:
                 reply = await client.get_object(Bucket=bucket, Key=entry["Key"])
                 found.append(decode_document(await reply["Body"].read()).data)
             return found
@@ -91,3 +91,31 @@ async def test_a_missing_bucket_is_unavailable_and_named(aws_url: str) -> None:
     async with AwsSession().client("s3", "us-east-1", aws_url) as client:
         with pytest.raises(StoreUnavailable, match="no-such-bucket"):
             await S3Quarantine(client, "no-such-bucket", "").put(EVENT)
+
+
+LINK, OTHER = LinkName("orders:eu-west-1"), LinkName("orders:sa-east-1")
+
+
+async def test_marked_keys_are_found_by_link_until_they_are_released(case: tuple[Quarantine, Kept]) -> None:
+    quarantine, kept = case
+    odd = "k/é\n" + "x" * 250
+    assert await quarantine.held(LINK) == frozenset()
+    for key in ("a", odd, "a"):
+        await quarantine.hold(LINK, key)
+    await quarantine.hold(OTHER, "b")
+    assert await quarantine.held(LINK) == {key_digest("a"), key_digest(odd)}
+    assert list(await quarantine.held_keys(LINK)) == ["a", odd]
+    assert await quarantine.release(LINK, "a")
+    assert not await quarantine.release(LINK, "a")
+    assert not await quarantine.release(LINK, "b")
+    assert await quarantine.held(LINK) == {key_digest(odd)}
+    assert await quarantine.held(OTHER) == {key_digest("b")}
+    assert await kept() == [], "marks are no events"
+
+
+async def test_more_marks_than_a_listing_has_are_all_found(case: tuple[Quarantine, Kept]) -> None:
+    quarantine, _ = case
+    keys = [f"k{number}" for number in range(1_005)]
+    for key in keys:
+        await quarantine.hold(LINK, key)
+    assert await quarantine.held(LINK) == {key_digest(key) for key in keys}

@@ -207,6 +207,7 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
         "WriteSinksAndReadBack": (reading | {"kinesis:PutRecords"}, {SINK}),
         "Leases": (table, {applied["aws_dynamodb_table.leases"]["arn"]}),
         "Quarantine": ({"s3:PutObject"}, {"arn:aws:s3:::lake/quarantine/*"}),
+        "QuarantineMarks": ({"s3:ListBucket"}, {"arn:aws:s3:::lake"}),
         "Decrypt": ({"kms:Decrypt"}, {KEY, f"{KEY}2"}),
         "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3"}),
         "LeasesKey": (table_key, {KEY}),

@@ -1,12 +1,15 @@
 """The command line: what it prints and which exit code it gives."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.cli import _parser, main
+from replicator.core.model import LinkName
 
 HERE = Path(__file__).parent
 MESH = str(HERE / "good_configs" / "mesh.yaml")
@@ -60,6 +63,7 @@ def test_config_show_prints_what_holds_in_one_region(capsys: pytest.CaptureFixtu
         "in_doubt": "verify",
         "in_doubt_wait_s": 330.0,
         "paused": False,
+        "on_poison": "skip",
     }
 
 
@@ -140,3 +144,21 @@ def test_the_demo_has_sensible_defaults() -> None:
         "workdir": None,
         "keep": False,
     }
+
+
+def test_a_held_key_is_shown_and_released(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "replicator.yaml"
+    in_s3 = "quarantine: {s3_bucket: poison, s3_prefix: orders/}"
+    file.write_text(Path(MESH).read_text().replace(in_s3, f"quarantine: {{directory: {tmp_path}}}"))
+    at = ["--config", str(file), "--region", "us-east-1"]
+    link = LinkName("orders:eu-west-1")
+    asyncio.run(FileQuarantine(tmp_path).hold(link, "customer 7"))
+    assert main(["quarantine", "held", *at]) == 0
+    assert capsys.readouterr().out == "orders:eu-west-1\tcustomer 7\n"
+    assert main(["quarantine", "release", *at, "--link", link, "--key", "customer 7"]) == 0
+    assert main(["quarantine", "release", *at, "--link", link, "--key", "customer 7"]) == 1
+    assert "is not held" in capsys.readouterr().err
+    assert main(["quarantine", "held", *at]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["quarantine", "release", *at, "--link", "orders:mars", "--key", "x"]) == 1
+    assert "there is no link orders:mars in us-east-1, only orders:" in capsys.readouterr().err

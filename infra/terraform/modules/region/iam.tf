@@ -153,6 +153,23 @@ data "aws_iam_policy_document" "task" {
     }
   }
 
+  # Which keys are held, where a link has `on_poison: hold_key`.
+  dynamic "statement" {
+    for_each = var.quarantine_s3 == null ? [] : [var.quarantine_s3]
+
+    content {
+      sid       = "QuarantineMarks"
+      actions   = ["s3:ListBucket"]
+      resources = ["arn:${data.aws_partition.current.partition}:s3:::${statement.value.bucket}"]
+
+      condition {
+        test     = "StringLike"
+        variable = "s3:prefix"
+        values   = ["${statement.value.prefix}*"]
+      }
+    }
+  }
+
   dynamic "statement" {
     for_each = length(local.decrypt_keys) > 0 ? [1] : []
 
