@@ -182,6 +182,7 @@ class _Builder:
         sink = config.sinks[config.sources[name].sink]
         settings = LinkSettings(
             ordering=chosen.ordering,
+            aggregate=chosen.aggregate,
             in_flight_max=chosen.in_flight_max,
             in_doubt=chosen.in_doubt,
             in_doubt_wait_s=chosen.in_doubt_wait_s,

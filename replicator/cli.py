@@ -92,6 +92,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--no-outage", action="store_true", help="kill no region")
     demo.add_argument("--crash-workers", action="store_true", help="kill -9 workers on the way")
     demo.add_argument("--flush-redis", action="store_true", help="flush a region's idempotency state on the way")
+    demo.add_argument("--aggregate", action="store_true", help="links pack events of a key (aggregate: kpl)")
     demo.add_argument("--output", choices=("text", "json"), default="text")
     demo.add_argument("--workdir", help="where logs and configuration go (default: a temporary folder)")
     demo.add_argument("--keep", action="store_true", help="keep the working folder")

@@ -230,6 +230,7 @@ class SinkConfig(Model):
 
 class LinkDefaults(Model):
     ordering: Literal["key", "none"] = "key"
+    aggregate: Literal["none", "kpl"] = Field("none", description="kpl packs waiting events of a key into one record")
     in_flight_max: int = Field(4, ge=1, le=64, description="Requests under way per shard")
     in_doubt: Literal["verify", "resend"] = "verify"
     in_doubt_wait_s: float = Field(

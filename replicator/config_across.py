@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection, Iterator, Sequence
 
-from replicator.config import Config, GenerationConfig
+from replicator.config import Config, GenerationConfig, LinkDefaults
 from replicator.config_regions import named_regions
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.model import Region
@@ -22,6 +22,7 @@ def across(document: Document, config: Config) -> Iterator[Problem]:
     if not unproven:
         topologies = config.topologies()
         yield from _idle_overrides(document, config, topologies)
+        yield from _idle_aggregation(document, config, topologies)
         if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
             yield from _relays(document, config)
 
@@ -108,6 +109,25 @@ def _idle_overrides(document: Document, config: Config, topologies: Topologies) 
                 f"no link goes from {' or '.join(places)} to {link.peer} in this topology; "
                 f"those that do come from: {', '.join(senders)}",
             )
+
+
+def _idle_aggregation(document: Document, config: Config, topologies: Topologies) -> Iterator[Problem]:
+    """Without lanes no event waits behind another one of its key, so nothing would ever be packed."""
+    message = (
+        "aggregate: kpl packs events that wait in the lane of their key, and ordering: none has no lanes; drop one"
+    )
+    if _packs_without_lanes(config.link_defaults):
+        yield Problem(document.value_place(("link_defaults", "aggregate")), message)
+        return
+    for index, link in enumerate(config.links):
+        places = [Region(link.at)] if link.at else config.region_names
+        here = [place for place in places if link.peer in topologies.links_from(place)]
+        if any(_packs_without_lanes(config.link(link.source, place, link.peer)) for place in here):
+            yield Problem(document.value_place(("links", index)), message)
+
+
+def _packs_without_lanes(settings: LinkDefaults) -> bool:
+    return settings.aggregate == "kpl" and settings.ordering == "none"
 
 
 def _relays(document: Document, config: Config) -> Iterator[Problem]:

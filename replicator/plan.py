@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from replicator.config import Config
+from replicator.core.kpl import PACKED_BYTES_MAX, PACKED_EVENTS_MAX
 from replicator.core.model import Region
 from replicator.core.topology import Generation
 
@@ -28,6 +29,9 @@ def print_plan(config: Config, console: Console) -> None:
         console.print(_matrix(generation, f"Routes, generation {number} ({label})"))
     console.print(_link_table(config))
     console.print("A lane (the events of one key of one shard) moves one record per round trip, in order.")
+    if any(_link(config, *link)["aggregate"] == "kpl" for link in _links(config)):
+        size = f"{PACKED_EVENTS_MAX} events or {PACKED_BYTES_MAX // 1024} KiB"
+        console.print(f"packed: the record holds what waits in the lane, up to {size}; else it is one event.")
     for number in topologies.numbers:
         console.print(_proof(topologies.generation(number)))
 
@@ -86,7 +90,8 @@ def _link_table(config: Config) -> Table:
     for source, here, peer in _links(config):
         link = _link(config, source, here, peer)
         doubt = f"{link['in_doubt']} after {link['in_doubt_wait_s']:g} s" if link["in_doubt"] == "verify" else "resend"
-        state = f"{link['ordering']}{', paused' if link['paused'] else ''}"
+        packed = ", packed" if link["aggregate"] == "kpl" else ""
+        state = f"{link['ordering']}{packed}{', paused' if link['paused'] else ''}"
         table.add_row(
             here,
             peer,

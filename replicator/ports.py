@@ -39,12 +39,14 @@ class Cursor(Struct, frozen=True):
 class Page(Struct, frozen=True):
     """One reply of a source. ``next`` is None behind the last record of a closed shard.
 
-    ``behind_ms`` is how far the end of this page lies behind the tip of the shard, 0 at the tip.
+    ``behind_ms`` is how far the end of this page lies behind the tip of the shard, 0 at the tip. ``stored``: in how
+    many records of the source its records came, when several came in one; 0: in one each.
     """
 
     records: tuple[Record, ...]
     next: Cursor | None
     behind_ms: int
+    stored: int = 0
 
 
 class SourceInfo(Struct, frozen=True):
@@ -132,7 +134,8 @@ class Sink(Protocol):
     async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
         """Read what arrived since ``since_ms`` (peer's clock) up to the tip of every shard, through resharding.
 
-        ``origin_of`` gives the origin of those records that are of interest. Raises TransientError.
+        ``origin_of`` gives the origin of those records that are of interest; those in KPL aggregates are shown to it
+        one by one. Raises TransientError.
         """
         ...
 

@@ -16,6 +16,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from replicator.core.kpl import events
 from replicator.core.model import (
     After,
     AtTimestamp,
@@ -283,7 +284,6 @@ class MemorySink:
                 if read >= records_max:
                     return Found(frozenset(origins), is_complete=False, records_read=read)
                 read += 1
-                origin = origin_of(record.data)
-                if origin is not None:
-                    origins.add(origin)
+                found = map(origin_of, events(record.data))
+                origins.update(origin for origin in found if origin is not None)
         return Found(frozenset(origins), is_complete=True, records_read=read)

@@ -39,13 +39,16 @@ def _per_link(name: str, kind: Kind, unit: str, text: str, *more: str) -> Instru
 
 
 INSTRUMENTS: Final = (
-    _per_source("records_read_total", "counter", "records", "Records read from the source."),
+    _per_source(
+        "records_read_total", "counter", "records", "Records read from the source, those in KPL aggregates one by one."
+    ),
     _per_source("read_calls_total", "counter", "calls", "Reads of the source, live or detached.", "kind"),
     _per_source("read_errors_total", "counter", "calls", "Reads the source did not serve.", "code"),
     _per_source("source_retention_used_ratio", "gauge", "1", "Age of the oldest undone event / retention."),
     _per_source("leases_held", "gauge", "leases", "Shards this worker reads."),
     _per_source("lease_moves_total", "counter", "leases", "Leases taken, handed over or lost.", "kind"),
     _per_link("events_forwarded_total", "counter", "events", "Events the peer acknowledged."),
+    _per_link("events_packed_total", "counter", "events", "Events forwarded in a KPL aggregate with others."),
     _per_link("events_dropped_total", "counter", "events", "Events that rightly were not sent.", "reason"),
     _per_link("events_quarantined_total", "counter", "events", "Poison events put away.", "reason"),
     _per_link("possible_duplicates_total", "counter", "events", "Events sent that may be there already."),

@@ -15,6 +15,7 @@ import pybase64
 from msgspec import Struct
 
 from replicator.aws.kinesis_api import GET_RECORDS_MAX, GetRecordsReply, KinesisApi
+from replicator.core.kpl import events
 from replicator.core.model import AtTimestamp, Origin, ShardId
 from replicator.errors import TransientError
 from replicator.ports import Found
@@ -109,6 +110,7 @@ class Reading:
     def _take(self, reply: GetRecordsReply) -> None:
         self._records += len(reply.records)
         for record in reply.records:
-            origin = self._origin_of(pybase64.b64decode(record.data))
-            if origin is not None:
-                self._origins.add(origin)
+            for data in events(pybase64.b64decode(record.data)):
+                origin = self._origin_of(data)
+                if origin is not None:
+                    self._origins.add(origin)

@@ -1,8 +1,11 @@
 """Lanes: events of one key of one source shard on one link, at most one attempt in flight.
 
 How it works: every key has a queue. Only the head of a queue may be taken, and taking it makes the lane busy until
-the attempt is done or put back. A request therefore never holds two events of a key, and two requests under way at
+the attempt is done or put back. A request therefore never holds two records of a key, and two requests under way at
 the same time never share a key.
+
+With aggregation further items of a lane join its head in one record, which the peer stores whole or not at all; they
+are one attempt.
 
 Why it is safe: a later event of a key becomes a head only when the one before it was reported done (stored,
 quarantined or dropped), so whatever order the peer gives to the entries of a request, or to requests, no event can
@@ -12,7 +15,7 @@ until somebody has found out.
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -57,6 +60,20 @@ class Lanes(Generic[T]):
         self.waiting -= len(taken)
         return taken
 
+    def take_more(self, key: object, admits: Callable[[T], bool]) -> list[T]:
+        """Items behind a head that was just taken, in order, up to the first that is not admitted: one attempt."""
+        queue = self._queues[key]
+        taken: list[T] = []
+        while queue and admits(queue[0]):
+            taken.append(queue.popleft())
+        self.waiting -= len(taken)
+        return taken
+
+    def give_back(self, key: object, items: Sequence[T]) -> None:
+        """What `take_more` took is queued again, before the head is put back."""
+        self._queues[key].extendleft(reversed(items))
+        self.waiting += len(items)
+
     def done(self, key: object) -> None:
         """The attempt at the lane's head has ended for good; the next item of the key becomes ready."""
         if self._queues[key]:
@@ -84,7 +101,7 @@ class Lanes(Generic[T]):
 
     @property
     def depth_max(self) -> int:
-        """The longest queue: so many round trips until the hottest key is served."""
+        """The longest queue: so many round trips until the hottest key is served, if each moves one item."""
         return max(map(len, self._queues.values()), default=0)
 
     def _wake(self, now_s: float) -> None:

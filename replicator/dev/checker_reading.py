@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from replicator.dev.checker import Hub, Stored
+from replicator.dev.checker_unpacking import contents
 from replicator.dev.clients import kinesis_client
 
 READ_MAX = 10_000
@@ -22,6 +23,8 @@ class HubReader:
         self._client = kinesis_client(url, region, retries={"mode": "standard", "max_attempts": 8})
         self._stream = stream
         self._iterators: dict[str, str | None] = {}
+        self._last: dict[str, str] = {}
+        """The sequence number of the last record read, by shard."""
         self._read: dict[str, list[Stored]] = {}
 
     def poll(self) -> list[Stored]:
@@ -47,20 +50,31 @@ class HubReader:
 
     def _poll_shard(self, shard: str) -> list[Stored]:
         if shard not in self._iterators:
-            reply = self._client.get_shard_iterator(
-                StreamName=self._stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
-            )
-            self._iterators[shard] = reply["ShardIterator"]
+            self._iterators[shard] = self._iterator(shard)
             self._read[shard] = []
         new: list[Stored] = []
         while (iterator := self._iterators[shard]) is not None:
-            reply = self._client.get_records(ShardIterator=iterator, Limit=READ_MAX)
+            try:
+                reply = self._client.get_records(ShardIterator=iterator, Limit=READ_MAX)
+            except self._client.exceptions.ExpiredIteratorException:
+                self._iterators[shard] = self._iterator(shard)
+                continue
             self._iterators[shard] = reply.get("NextShardIterator")
-            new += [Stored(record["Data"], record["PartitionKey"]) for record in reply["Records"]]
+            for record in reply["Records"]:
+                self._last[shard] = record["SequenceNumber"]
+                new += [Stored(data, key) for data, key in contents(record["Data"], record["PartitionKey"])]
             if reply["MillisBehindLatest"] == 0:
                 break
         self._read[shard] += new
         return new
+
+    def _iterator(self, shard: str) -> str:
+        """Behind the last record read, else at the beginning."""
+        last = self._last.get(shard)
+        kind = "TRIM_HORIZON" if last is None else "AFTER_SEQUENCE_NUMBER"
+        more = {} if last is None else {"StartingSequenceNumber": last}
+        reply = self._client.get_shard_iterator(StreamName=self._stream, ShardId=shard, ShardIteratorType=kind, **more)
+        return str(reply["ShardIterator"])
 
 
 def parents_first(shards: Sequence[_Shard]) -> list[str]:

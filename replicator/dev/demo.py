@@ -44,6 +44,7 @@ class Options:
     has_outage: bool = True
     crash_workers: bool = False
     flush_redis: bool = False
+    aggregate: bool = False
     workdir: Path | None = None
     keep: bool = False
 
@@ -58,6 +59,7 @@ def main(args: argparse.Namespace) -> int:
         has_outage=not args.no_outage,
         crash_workers=args.crash_workers,
         flush_redis=args.flush_redis,
+        aggregate=args.aggregate,
         workdir=None if args.workdir is None else Path(args.workdir),
         keep=args.keep,
     )
@@ -124,7 +126,7 @@ def _workdir(options: Options) -> Iterator[Path]:
 
 
 async def _perform(options: Options, view: View, workdir: Path) -> Outcome:
-    layout = Layout(topology=options.topology)
+    layout = Layout(topology=options.topology, aggregate="kpl" if options.aggregate else "none")
     seed = random.randrange(2**32)
     view.say(
         f"starting {len(layout.regions)} regions ({layout.topology}), each with an AWS endpoint, a Valkey "

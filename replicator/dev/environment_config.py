@@ -15,7 +15,7 @@ class Layout:
     """What an environment consists of. In a ``hub`` topology the first region is the hub.
 
     ``rate_factor`` multiplies AWS's rates per shard, which one machine's load would meet all the time.
-    ``in_doubt`` and the times in seconds go into the configuration.
+    ``in_doubt``, ``aggregate`` and the times in seconds go into the configuration.
     """
 
     regions: Sequence[str] = REGIONS
@@ -28,6 +28,7 @@ class Layout:
     renew_s: float = 1.0
     in_doubt: Literal["verify", "resend"] = "verify"
     in_doubt_wait_s: float = 2.0
+    aggregate: Literal["none", "kpl"] = "none"
     on_loss: Literal["continue", "pause"] = "continue"
     drain_s: float = 10.0
 
@@ -85,6 +86,7 @@ sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
 
 link_defaults:
+  aggregate: {layout.aggregate}
   in_doubt: {layout.in_doubt}
   # AWS accepts a signed request for 5 minutes, and so long a lost worker's request may still arrive. Here the
   # environment has proof: it ended the worker's process itself, and what the process had sent is on this

@@ -1,7 +1,8 @@
 """What happens to each record before anything is claimed: dropped with a reason, quarantined, or made an item.
 
 A copy (same id, same bytes) of an event that is still under way becomes no item of its own: it waits behind the first
-and shares its fate, and the watermark waits with it.
+and shares its fate, and the watermark waits with it. An event is under way until its span is settled: only then does
+the claim store know it.
 """
 
 import asyncio
@@ -77,6 +78,8 @@ class Admission:
             raise key_held()
         item = self._item(span, prepared)
         first = self._open.get(prepared.claim)
+        if first is not None and first.is_done:
+            return "duplicate"
         span.pending += 1
         if first is not None:
             first.copies.append(item)
@@ -95,10 +98,15 @@ class Admission:
         return Item(prepared, span, entry, size)
 
     def close(self, item: Item) -> list[Item]:
-        """The item is done: its claim is free again; answers the copies that waited for it."""
+        """The item is done; answers the copies that waited for it."""
         item.is_done = True
-        del self._open[item.prepared.claim]
-        return item.copies
+        copies, item.copies = item.copies, []
+        return copies
+
+    def settled(self, span: Span) -> None:
+        """The claim store knows the span's events, or was away: later copies are for it to judge."""
+        for item in span.items:
+            del self._open[item.prepared.claim]
 
     async def quarantine(self, prepared: Prepared, poison: PoisonEvent, attempts: int) -> None:
         """Return when the event is stored there; until then the watermark waits."""

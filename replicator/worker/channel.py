@@ -40,7 +40,7 @@ from replicator.worker.publisher import Publisher
 from replicator.worker.recovery import Recovery
 from replicator.worker.settlement import Settlement
 from replicator.worker.shard_log import Batch, ShardLog
-from replicator.worker.span import Item, Span
+from replicator.worker.span import Item, Span, whole_end
 
 logger = structlog.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class Channel:
         self._make_durable = make_durable
         self._held = held
         self._share_bytes = share_bytes
-        self._settlement = Settlement(claiming, durable.position)
+        self._settlement = Settlement(claiming, durable.position, admission.settled)
         self._publisher = Publisher(link, recovery, clock, may_send, self._close, self._poisoned, held)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
@@ -223,7 +223,8 @@ class Channel:
                 await self._unless_draining(self._settlement.progress.wait())
             if self._draining.is_set():
                 return
-            stop = run_end(sizes, start, self.link.settings.span_records_max, self._run_bytes_max())
+            within = run_end(sizes, start, self.link.settings.span_records_max, self._run_bytes_max())
+            stop = whole_end(batch.records, start, within)
             part = batch.records[start:stop]
             end = batch.after if stop >= len(sizes) else After(part[-1].record.sequence)
             await self._take_span(part, end)
@@ -269,8 +270,7 @@ class Channel:
             item.index = index
         claims = b"".join([item.prepared.claim for item in span.items])
         span.batch, verdicts = await self._claiming.claim(claims)
-        session = self._claiming.session
-        span.store = session.store if session is not None else None
+        span.session = self._claiming.session
         self.link.count("claims_total", len(verdicts), state="unclaimed" if span.batch is None else "claimed")
         self.link.count("same_id_other_bytes_total", verdicts.count(CHANGED))
         if self._heritage.must_look_up() and not await self._heritage.look_up(self._unless_draining):
@@ -320,7 +320,7 @@ class Channel:
         checkpoint = self.checkpoint()
         if not self._may_attempt or not is_quiet or self._heritage.floor_ms is not None:
             return checkpoint
-        partly = [span for span in self._settlement.open if any(item.is_done for item in span.items)]
+        partly = [span for span in self._settlement.open if span.is_finished or any(item.is_done for item in span.items)]
         session = self._claiming.session
         released: ClaimMark | None = NOTHING_OPEN
         if partly:

@@ -65,10 +65,14 @@ class Claiming:
         self._batch = batch
         return batch, verdicts
 
-    async def settle(self, store: str | None, batch: int | None, undone: Collection[int], mark: SequenceNumber) -> bool:
-        """Mark a batch done in the store; false when the store no longer knows it or is away."""
-        session = self.session
-        if session is None or batch is None or store != session.store:
+    async def settle(
+        self, session: ClaimSession | None, batch: int | None, undone: Collection[int], mark: SequenceNumber
+    ) -> bool:
+        """Mark a batch done in the store; false when the store no longer knows it or is away.
+
+        Attaching anew drops the claims of the session before, also where the store has not forgotten the scope.
+        """
+        if session is None or batch is None or session is not self.session:
             return False
         try:
             done = await self._call(lambda: self._settled(session, batch, undone, mark))

@@ -23,6 +23,7 @@ class LinkSettings(Struct, frozen=True):
     """
 
     ordering: Literal["key", "none"] = "key"
+    aggregate: Literal["none", "kpl"] = "none"
     in_flight_max: int = 4
     in_doubt: Literal["verify", "resend"] = "verify"
     in_doubt_wait_s: float = 330.0

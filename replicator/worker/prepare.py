@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from replicator.core.claims import CHECK_BYTES, DIGEST_BYTES
 from replicator.core.formats import Decoded, Format
+from replicator.core.kpl import MAGIC, unpack
 from replicator.core.model import Origin, Record, Region, ShardId, SourceName
 from replicator.core.routing import outgoing_tag
 from replicator.core.tag import Tag, TagKeys, check_regions, encode_tag
@@ -62,7 +63,8 @@ class Preparer:
             if tag is not None:
                 self._check(tag)
         except PoisonEvent as exc:
-            return Prepared(record, self._coordinates(record), "", b"", poison=exc)
+            poison = _why_plain(record.data) or exc
+            return Prepared(record, self._coordinates(record), "", b"", poison=poison)
         origin = self._coordinates(record) if tag is None else tag.origin
         event_id = (decoded.event_id or origin.key) if tag is None else tag.event_id
         return Prepared(record, origin, event_id, _claim(origin.region, event_id, decoded), decoded)
@@ -96,6 +98,17 @@ class Preparer:
         if self._keys is not None:
             tag = self._keys.sign(tag)
         return Entry(decoded.with_tag(encode_tag(tag)), prepared.record.partition_key)
+
+
+def _why_plain(data: bytes) -> PoisonEvent | None:
+    """What kept a KPL aggregate from being unpacked, when that is why its bytes are no event."""
+    if not data.startswith(MAGIC):
+        return None
+    try:
+        unpack(data)
+    except PoisonEvent as exc:
+        return exc
+    return PoisonEvent("bad_aggregate", "this is a KPL aggregate inside a KPL aggregate")
 
 
 def sender_and_origin(event_format: Format) -> Callable[[bytes], tuple[Region, Origin] | None]:

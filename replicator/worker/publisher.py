@@ -17,12 +17,14 @@ from replicator.ports import Clock
 from replicator.worker.admission import key_held
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.link import Link
+from replicator.worker.packing import Packing, entry_of
 from replicator.worker.recovery import Recovery
 from replicator.worker.span import Item
 
 logger = structlog.get_logger(__name__)
 
-Taken = list[tuple[object, Item]]
+Taken = list[tuple[object, Sequence[Item]]]
+"""By lane what travels as one record: one event, or several packed together."""
 
 
 class Publisher:
@@ -86,22 +88,24 @@ class Publisher:
             taken = await self._take()
             if not taken:
                 return
-            self.in_flight += len(taken)
+            events = len(_items(taken))
+            self.in_flight += events
             try:
                 await self._send(await self._without_held(taken) if self._refused else taken)
             finally:
-                self.in_flight -= len(taken)
+                self.in_flight -= events
                 self._work.set()
 
     async def _without_held(self, taken: Taken) -> Taken:
         """What may be sent. What waited behind a refused event of its key is put away, lane by lane in order."""
         free: Taken = []
-        for key, item in taken:
-            partition_key = item.prepared.record.partition_key
+        for key, items in taken:
+            partition_key = items[0].prepared.record.partition_key
             if partition_key not in self._refused or partition_key not in self._held:
-                free.append((key, item))
+                free.append((key, items))
                 continue
-            await self._on_poison(item, key_held())
+            for item in items:
+                await self._on_poison(item, key_held())
             self._lanes.done(key)
         return free
 
@@ -115,10 +119,23 @@ class Publisher:
                     continue
                 taken = self._lanes.take(limits.records_max, limits.request_bytes_max, loop.time())
                 if taken:
-                    return taken
+                    return self._filled(taken)
             self._work.clear()
             await self._wait_for_work(self._lanes.next_wake_s())
         return []
+
+    def _filled(self, heads: Sequence[tuple[object, Item]]) -> Taken:
+        """Each head, with aggregation together with those behind it that fit its record and the request."""
+        if self._link.settings.aggregate == "none":
+            return [(key, (head,)) for key, head in heads]
+        limits = self._link.sink.limits
+        room = limits.request_bytes_max - sum(head.size_bytes for _, head in heads)
+        taken: Taken = []
+        for key, head in heads:
+            packing = Packing(head, limits, room)
+            taken.append((key, (head, *self._lanes.take_more(key, packing.admits))))
+            room -= packing.added_bytes
+        return taken
 
     async def _until_open(self) -> None:
         """Wait until the link may send, or until this publisher stops."""
@@ -150,7 +167,7 @@ class Publisher:
         if not self._may_send():
             raise Fenced(f"the lease behind {self._link.name} was not renewed in time")
         try:
-            results = await self._link.sink.put([item.entry for _, item in taken], signed_ms=signed_ms)
+            results = await self._link.sink.put([entry_of(items) for _, items in taken], signed_ms=signed_ms)
         except InDoubt as exc:
             self._link.failed(exc)
             await self._resolve(taken, exc)
@@ -177,44 +194,74 @@ class Publisher:
             self._retry(places, code, rests=True)
 
     def _stored(self, places: Taken) -> None:
-        self._link.count("events_forwarded_total", len(places))
-        for key, item in places:
+        self._link.count("events_packed_total", sum(len(items) for _, items in places if len(items) > 1))
+        for key, _ in places:
             self._lanes.done(key)
+        self._arrived(_items(places))
+
+    def _arrived(self, items: Sequence[Item]) -> None:
+        self._link.count("events_forwarded_total", len(items))
+        for item in items:
             self._on_stored(item)
 
     def _retry(self, taken: Taken, code: str, *, rests: bool) -> None:
         """Back to the heads of their lanes. Entries that failed singly rest; a failed request holds the whole link."""
         now_s = asyncio.get_running_loop().time()
         settings = self._link.settings
-        self._link.count("publish_retries_total", len(taken), reason=code)
-        for key, item in taken:
-            item.attempts += 1
+        self._link.count("publish_retries_total", len(_items(taken)), reason=code)
+        for key, items in taken:
+            for item in items:
+                item.attempts += 1
             rest_s = delay_s(
-                item.attempts, self._link.draw(), base_s=settings.backoff_base_s, max_s=settings.backoff_max_s
+                items[0].attempts, self._link.draw(), base_s=settings.backoff_base_s, max_s=settings.backoff_max_s
             )
-            self._lanes.put_back(key, item, now_s + rest_s if rests else None)
+            self._put_back(key, items, now_s + rest_s if rests else None)
+
+    def _put_back(self, key: object, items: Sequence[Item], not_before_s: float | None = None) -> None:
+        self._lanes.give_back(key, items[1:])
+        self._lanes.put_back(key, items[0], not_before_s)
 
     async def _split(self, taken: Taken, exc: Refused) -> None:
-        """Halve a refused request until the event that can't pass is alone."""
+        """Halve a refused request until the event that can't pass is alone; a packed record through its lane."""
         if len(taken) > 1:
             middle = len(taken) // 2
             await self._send(taken[:middle])
             await self._send(taken[middle:])
             return
-        key, item = taken[0]
+        key, items = taken[0]
+        if len(items) > 1:
+            self._pack_less(key, items)
+            return
         if self._held.is_on:
-            self._refused.add(item.prepared.record.partition_key)
-        await self._on_poison(item, PoisonEvent("refused_by_peer", str(exc)))
+            self._refused.add(items[0].prepared.record.partition_key)
+        await self._on_poison(items[0], PoisonEvent("refused_by_peer", str(exc)))
         self._lanes.done(key)
 
+    def _pack_less(self, key: object, items: Sequence[Item]) -> None:
+        """Sent at once, the second half could overtake a first half that fails; the lane keeps them in order."""
+        self._link.count("publish_retries_total", len(items), reason="refused_packed")
+        for item in items:
+            item.packed_max = len(items) // 2
+        self._put_back(key, items)
+
     async def _resolve(self, taken: Taken, exc: InDoubt) -> None:
-        logger.warning("publish.in_doubt", link=self._link.name, events=len(taken), error=str(exc))
-        self._link.count("in_doubt_total", len(taken))
-        self.in_doubt += len(taken)
+        items = _items(taken)
+        logger.warning("publish.in_doubt", link=self._link.name, events=len(items), error=str(exc))
+        self._link.count("in_doubt_total", len(items))
+        self.in_doubt += len(items)
         try:
-            found = await self._recovery.find_request(exc.sent_ms, {item.prepared.origin for _, item in taken})
+            found = await self._recovery.find_request(exc.sent_ms, {item.prepared.origin for item in items})
         finally:
-            self.in_doubt -= len(taken)
-        self._stored([place for place in taken if place[1].prepared.origin in found])
-        missing = [place for place in taken if place[1].prepared.origin not in found]
+            self.in_doubt -= len(items)
+        self._arrived([item for item in items if item.prepared.origin in found])
+        missing: Taken = []
+        for key, together in taken:
+            if left := [item for item in together if item.prepared.origin not in found]:
+                missing.append((key, left))
+            else:
+                self._lanes.done(key)
         self._retry(missing, "in_doubt_not_stored", rests=False)
+
+
+def _items(taken: Taken) -> list[Item]:
+    return [item for _, items in taken for item in items]

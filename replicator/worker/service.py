@@ -21,10 +21,12 @@ from replicator.worker.claiming import Claiming, OnLoss
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.link import Link
+from replicator.worker.one_incarnation import OneIncarnation
 from replicator.worker.prepare import Preparer, sender_and_origin
 from replicator.worker.recovery import Recovery
 from replicator.worker.shard_log import LogSettings, ShardLog
 from replicator.worker.shard_runner import LeasedShardRunner, RunnerSettings
+from replicator.worker.unpacking import UnpackedSource
 
 logger = structlog.get_logger(__name__)
 
@@ -145,9 +147,8 @@ class Service:
             clock=self._clock,
         )
         labels: dict[str, str] = {"source": setup.name}
-        log = ShardLog(
-            setup.source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, self._window_share
-        )
+        source = UnpackedSource(OneIncarnation(setup.source, lease.incarnation))
+        log = ShardLog(source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, self._window_share)
 
         async def make_channel(link: Link) -> Channel:
             return await self._channel(setup, lease, link, log, preparer)

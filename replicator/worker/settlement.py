@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from replicator.core.model import After, Position, SequenceNumber
 from replicator.core.watermark import Watermark
@@ -14,8 +15,9 @@ SETTLE_PARTLY_S = 2.0
 class Settlement:
     """The open spans of one (link, shard), in source order, and the watermark behind the settled ones."""
 
-    def __init__(self, claiming: Claiming, position: Position) -> None:
+    def __init__(self, claiming: Claiming, position: Position, on_settled: Callable[[Span], None]) -> None:
         self._claiming = claiming
+        self._on_settled = on_settled
         self._watermark: Watermark[Span] = Watermark(position)
         self._finished: asyncio.Queue[Span] = asyncio.Queue()
         self.progress = asyncio.Event()
@@ -61,9 +63,10 @@ class Settlement:
         """Settle what is done until cancelled. Raises Fenced."""
         while True:
             span = await self._finished.get()
-            await self._claiming.settle(span.store, span.batch, (), self._mark())
+            span.is_marked = await self._claiming.settle(span.session, span.batch, (), self._mark())
             span.is_finished = True
             self.open_bytes -= span.size_bytes
+            self._on_settled(span)
             span.items = []  # they refer to the span: without the cycle they are freed at once
             if self._watermark.advance():
                 self._waiting_since_s = asyncio.get_running_loop().time()
@@ -84,9 +87,11 @@ class Settlement:
         return True
 
     async def _settle_part(self, span: Span) -> None:
+        if span.is_marked:
+            return
         undone = [item.index for item in span.items if not item.is_done]
         if span.pending == 0 or len(undone) < len(span.items):
-            span.is_marked = await self._claiming.settle(span.store, span.batch, undone, self._mark())
+            span.is_marked = await self._claiming.settle(span.session, span.batch, undone, self._mark())
             span.is_finished = span.pending == 0
 
     def _mark(self) -> SequenceNumber:

@@ -208,7 +208,7 @@ class ShardLog:
             after = ShardEnd()
         size = sum([len(record.data) for record in page.records])
         if page.records:
-            self._seen = size, len(page.records)
+            self._seen = size, page.stored or len(page.records)
         return Segment(before, self._prepare(page), after, size)
 
     async def _read_detached(self, position: Position, cursor: Cursor | None) -> tuple[Batch, Cursor | None]:
@@ -232,7 +232,8 @@ class ShardLog:
         kept = tuple(record for record in page.records if record.sequence <= tail.sequence)
         if not kept or page.next is None:
             return page
-        return Page(kept, page.next, page.behind_ms)
+        stored = len({record.sequence for record in kept}) if page.stored else 0
+        return Page(kept, page.next, page.behind_ms, stored)
 
     async def _spend(self, *, is_live: bool) -> None:
         now_s = asyncio.get_running_loop().time()

@@ -22,6 +22,14 @@ class RunnerSettings(Struct, frozen=True):
     parents_poll_s: float
 
 
+def _first_fenced(group: BaseExceptionGroup) -> Fenced | None:
+    for error in group.exceptions:
+        found = _first_fenced(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, Fenced):
+            return found
+    return None
+
+
 class LeasedShardRunner:
     """What the lease keeper starts for each shard it holds."""
 
@@ -56,8 +64,8 @@ class LeasedShardRunner:
                 await asyncio.gather(*[group.create_task(self._run_link(link)) for link in self._links])
                 live.cancel()
         except ExceptionGroup as group_error:
-            if group_error.subgroup(Fenced) is not None:
-                raise Fenced(f"shard {self._shard} has another owner now") from group_error
+            if (fenced := _first_fenced(group_error)) is not None:
+                raise Fenced(str(fenced)) from group_error
             raise
 
     async def _run_link(self, link: Link) -> None:

@@ -1,17 +1,20 @@
 """What a channel has under way: events as items, and runs of consecutive records as spans."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
+from replicator.core.kpl import PACKED_EVENTS_MAX
 from replicator.core.model import Position
-from replicator.ports import Entry
+from replicator.ports import ClaimSession, Entry
 from replicator.worker.prepare import Prepared
 
 
 class Span(Struct, eq=False):
     """A run of records that is claimed, settled and passed by the watermark as one.
 
-    ``batch`` and ``store`` name the claim, None when the claim store was away. ``is_marked`` when the store
-    was told at a drain what of it is done. ``floor_ms`` is a time (peer's clock)
+    ``batch`` and ``session`` name the claim, None when the claim store was away. ``is_marked`` when that session
+    told the store what of it is done. ``floor_ms`` is a time (peer's clock)
     before which none of its events was attempted, None when it has none to attempt. ``pending`` counts its events that
     are not done, and one more until all of them are known: a span of which nobody knows everything is never done.
     """
@@ -22,14 +25,17 @@ class Span(Struct, eq=False):
     is_finished: bool = False
     is_marked: bool = False
     batch: int | None = None
-    store: str | None = None
+    session: ClaimSession | None = None
     floor_ms: int | None = None
     size_bytes: int = 0
     items: list["Item"] = []
 
 
 class Item(Struct, eq=False):
-    """One event on its way. ``index`` is its place in the span's claim; ``copies`` wait until it is done."""
+    """One event on its way. ``index`` is its place in the span's claim; ``copies`` wait until it is done.
+
+    ``packed_max``: how many events may share its record.
+    """
 
     prepared: Prepared
     span: Span
@@ -37,5 +43,24 @@ class Item(Struct, eq=False):
     size_bytes: int
     index: int = 0
     attempts: int = 0
+    packed_max: int = PACKED_EVENTS_MAX
     is_done: bool = False
     copies: list["Item"] = []
+
+
+def whole_end(records: Sequence[Prepared], begin: int, end: int) -> int:
+    """Where a run from ``begin`` to about ``end`` ends with a whole record: the last such place, else the first behind.
+
+    A run's end is a position, which stands behind a record with all its events; so one record with too many of them
+    is a run by itself.
+    """
+    if end >= len(records):
+        return len(records)
+    sequence, last = records[end].record.sequence, end
+    while last > begin and records[last - 1].record.sequence == sequence:
+        last -= 1
+    if last > begin:
+        return last
+    while end < len(records) and records[end].record.sequence == sequence:
+        end += 1
+    return end

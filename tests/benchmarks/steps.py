@@ -1,16 +1,32 @@
 """CPU of the single steps of the hot path, in this process."""
 
+import contextlib
 import time
 from collections.abc import Callable
 
+from replicator.adapters.memory_stream import MemorySource
 from replicator.aws.signer import Credentials, Signer, body_hash
 from replicator.core.formats import make_format
+from replicator.core.kpl import UserRecord, pack, unpack
 from replicator.core.lanes import Lanes
-from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName
+from replicator.core.model import EventId, Origin, Record, Region, SequenceNumber, ShardId, SourceName, TrimHorizon
 from replicator.core.tag import Tag, TagKeys, encode_tag
+from replicator.ports import Cursor, Page
+from replicator.worker.unpacking import UnpackedSource
 from tests.benchmarks.load import event
 
 ROUNDS = 5
+CURSOR = Cursor(ShardId("shardId-000000000000"), TrimHorizon(), "")
+
+
+class OnePage(MemorySource):
+    """Has one page and nothing else."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    async def read(self, cursor: Cursor, records_max: int) -> Page:
+        return self._page
 
 
 def cpu_us(step: Callable[[], object], repeats: int) -> float:
@@ -44,7 +60,19 @@ def pure_steps() -> dict[str, float]:
         for key, _ in queue.take(500, 10**9, 0.0):
             queue.done(key)
 
+    plain = Page(tuple(Record(data, "k", SequenceNumber(n), 0) for n in range(500)), None, 0)
+    unpacked_source = UnpackedSource(OnePage(plain))
+    users = [UserRecord(data, f"k{n % 5}") for n in range(50)]
+    packed = pack(users)
+
+    def read_plain_page() -> None:
+        with contextlib.suppress(StopIteration):
+            unpacked_source.read(CURSOR, 500).send(None)
+
     return {
+        "look for KPL aggregates among plain records": cpu_us(read_plain_page, 200) / 500,
+        "unpack a KPL aggregate (50 events)": cpu_us(lambda: unpack(packed), 200) / 50,
+        "pack one": cpu_us(lambda: pack(users), 200) / 50,
         "decode an event (1 KB json)": cpu_us(lambda: json_format.decode(data), 5000),
         "decode a replica": cpu_us(lambda: json_format.decode(tagged), 5000),
         "encode its tag": cpu_us(lambda: encode_tag(tag), 5000),

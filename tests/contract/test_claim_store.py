@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.redis_claims import RedisClaims, connect
+from replicator.core.kpl import USER_RECORDS_MAX
 from replicator.core.model import LinkName, SequenceNumber, ShardId
 from replicator.dev.valkey import Valkey, valkey
 from replicator.errors import ClaimsLost, Fenced, StoreUnavailable
@@ -94,6 +95,14 @@ async def test_claim_and_settle_may_be_repeated(store: ClaimStore, scope: ClaimS
     await store.settle(session, 1, (), SequenceNumber(3))
     await store.settle(session, 1, (), SequenceNumber(3))
     assert await store.claim(session, 2, claim_of("a")) == b"d"
+
+
+async def test_a_batch_may_be_as_large_as_the_largest_aggregate(store: ClaimStore, scope: ClaimScope) -> None:
+    session = await store.attach(scope, 1)
+    claims = b"".join(number.to_bytes(16, "big") + b"same" for number in range(USER_RECORDS_MAX))
+    assert await store.claim(session, 1, claims) == b"n" * USER_RECORDS_MAX
+    await store.settle(session, 1, range(1, USER_RECORDS_MAX, 2), NONE)
+    assert await store.claim(session, 2, claims) == b"dn" * (USER_RECORDS_MAX // 2)
 
 
 async def test_a_lower_epoch_can_do_nothing_any_more(store: ClaimStore, scope: ClaimScope) -> None:

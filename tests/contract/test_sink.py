@@ -10,6 +10,7 @@ from replicator.adapters.kinesis_sink import KinesisSink
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JsonApi, http_session
+from replicator.core.kpl import UserRecord, pack
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName, TrimHorizon
 from replicator.dev.proxy import Proxy
 from replicator.errors import InDoubt, Misconfigured, Refused, TransientError
@@ -81,6 +82,15 @@ async def test_reading_back_finds_what_was_stored_since_and_only_ours(stream: St
     found = await stream.sink.read_back(since_ms, origin_of, records_max=1000)
     assert found.origins == {origin_of(b"a"), origin_of(b"b")}
     assert (found.is_complete, found.records_read) == (True, 3)
+
+
+async def test_reading_back_finds_what_stands_inside_aggregates(stream: Stream) -> None:
+    since_ms = await stream.sink.peer_time_ms()
+    packed = pack(UserRecord(name, "k") for name in (b"a", b"not-ours", b"b"))
+    await stream.sink.put([Entry(packed, "k"), Entry(b"c", "k")])
+    found = await stream.sink.read_back(since_ms, origin_of, records_max=1000)
+    assert found.origins == {origin_of(b"a"), origin_of(b"b"), origin_of(b"c")}
+    assert (found.is_complete, found.records_read) == (True, 2)
 
 
 @pytest.mark.shards(2)

@@ -31,7 +31,7 @@ class Trial:
         self.stream = environment.layout.stream
         self.readers = {r: HubReader(p.ready.kinesis, r, self.stream) for r, p in environment.regions.items()}
         self.follower = Follower(self.readers)
-        self._producers = [self._producer(region) for region in environment.regions]
+        self.producers = [self._producer(region) for region in environment.regions]
 
     def _producer(self, region: str) -> Producer:
         client = StreamClient(self.environment.regions[region].ready.kinesis, region, self.stream)
@@ -40,7 +40,7 @@ class Trial:
     async def load_while(self, *disasters: Callable[[], Awaitable[None]], seconds: float = 4.0) -> None:
         """500 events a region over the time, the disasters spread over it."""
         async with asyncio.TaskGroup() as group:
-            for producer in self._producers:
+            for producer in self.producers:
                 group.create_task(producer.run(seconds))
             for disaster in disasters:
                 await asyncio.sleep(seconds / (len(disasters) + 1))

@@ -74,7 +74,15 @@ import sys, replicator.dev.checker, replicator.dev.checker_proof, replicator.dev
 print(*sorted(name for name in sys.modules if name.startswith("replicator")))
 """
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    parts = {"", ".dev", ".dev.checker", ".dev.checker_proof", ".dev.checker_reading", ".dev.clients"}
+    parts = {
+        "",
+        ".dev",
+        ".dev.checker",
+        ".dev.checker_proof",
+        ".dev.checker_reading",
+        ".dev.checker_unpacking",
+        ".dev.clients",
+    }
     assert set(loaded) == {f"replicator{part}" for part in parts}
 
 

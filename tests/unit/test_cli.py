@@ -59,6 +59,7 @@ def test_config_show_prints_what_holds_in_one_region(capsys: pytest.CaptureFixtu
     assert shown["region"] == "us-east-1"
     assert shown["links"]["orders:eu-west-1"] == {
         "ordering": "none",
+        "aggregate": "none",
         "in_flight_max": 2,
         "in_doubt": "verify",
         "in_doubt_wait_s": 330.0,
@@ -102,6 +103,17 @@ def test_plan_prints_routes_links_and_proof(capsys: pytest.CaptureFixture[str]) 
     assert "\x1b" not in out
 
 
+def test_plan_says_what_a_lane_moves_where_links_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed = tmp_path / "packed.yaml"
+    packed.write_text(Path(HUB).read_text() + "\nlink_defaults: {aggregate: kpl}\n")
+    assert main(["plan", "--config", str(packed)]) == 0
+    out = capsys.readouterr().out
+    assert "packed" in out
+    assert "up to 500 events or 256 KiB" in out
+    assert main(["plan", "--config", HUB]) == 0
+    assert "packed" not in capsys.readouterr().out
+
+
 def test_plan_as_json_holds_every_path(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config", HUB, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
@@ -141,6 +153,7 @@ def test_the_demo_has_sensible_defaults() -> None:
         "no_outage": False,
         "crash_workers": False,
         "flush_redis": False,
+        "aggregate": False,
         "workdir": None,
         "keep": False,
     }

@@ -58,6 +58,8 @@ WRONG = [
     ("unknown_hub", 6, 8, "there is no region 'us-west-1', did you mean 'us-east-1'?"),
     ("unknown_peer", 6, 11, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
     ("no_such_link", 6, 5, "no link goes from ap-southeast-2 to eu-west-1 in this topology"),
+    ("packs_without_lanes", 4, 28, "aggregate: kpl packs events that wait in the lane of their key"),
+    ("link_packs_without_lanes", 6, 5, "aggregate: kpl packs events that wait in the lane of their key"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
 

@@ -70,3 +70,33 @@ def test_whatever_fails_every_event_is_sent_once_in_the_order_of_its_key(keys: l
         assert [number for k, number in done if k == key] == [n for n, k in enumerate(keys) if k == key]
     assert lanes.waiting == 0
     assert lanes.depth_max == 0
+
+
+def test_items_behind_a_head_join_it_in_order_up_to_the_first_that_is_not_admitted() -> None:
+    lanes = lanes_of(*"aaabaa")
+    [(key, _), _] = lanes.take(10, BIG, 0.0)
+    assert lanes.take_more(key, lambda item: item[1] != 4) == [("a", 1), ("a", 2)]
+    assert lanes.waiting == 2
+    assert lanes.take(10, BIG, 0.0) == []
+    lanes.done(key)
+    assert lanes.take(10, BIG, 0.0) == [("a", ("a", 4))]
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=40), st.data())
+def test_items_that_travel_together_keep_their_order_whatever_fails(keys: list[str], data: st.DataObject) -> None:
+    lanes = lanes_of(*keys)
+    done: list[tuple[str, int]] = []
+    while len(done) < len(keys):
+        for key, head in lanes.take(2, BIG, 0.0):
+            room = iter(range(data.draw(st.integers(0, 4))))
+            others = lanes.take_more(key, lambda _, room=room: next(room, None) is not None)
+            if data.draw(st.booleans()):
+                done += [head, *others]
+                lanes.done(key)
+            else:
+                lanes.give_back(key, others)
+                lanes.put_back(key, head)
+        assert lanes.waiting == len(keys) - len(done)
+    for key in set(keys):
+        assert [number for k, number in done if k == key] == [n for n, k in enumerate(keys) if k == key]
+    assert lanes.depth_max == 0

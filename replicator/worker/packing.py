@@ -1,0 +1,46 @@
+"""What leaves as one record of a request: an event, or with ``aggregate: kpl`` several of one lane packed together."""
+
+from collections.abc import Sequence
+
+from replicator.core.kpl import FRAME_OVERHEAD_MAX, PACKED_BYTES_MAX, RECORD_OVERHEAD_MAX, UserRecord, pack
+from replicator.ports import Entry, SinkLimits
+from replicator.worker.span import Item
+
+
+def entry_of(items: Sequence[Item]) -> Entry:
+    """What holds events of one lane, in their order: one goes plainly, several as a KPL aggregate under their key."""
+    first = items[0].entry
+    if len(items) == 1:
+        return first
+    data = pack(UserRecord(item.entry.data, first.partition_key) for item in items)
+    return Entry(data, first.partition_key)
+
+
+class Packing:
+    """Which events may join the head of their lane in its record.
+
+    ``room`` is what the request has left, in bytes. Sizes are upper bounds: what fits here fits the sink.
+    """
+
+    def __init__(self, head: Item, limits: SinkLimits, room: int) -> None:
+        key_bytes = head.size_bytes - len(head.entry.data)
+        self._count = 1
+        self._count_max = head.packed_max
+        # The key stands in the record's own head and in the aggregate's table.
+        self._size = head.size_bytes + key_bytes + FRAME_OVERHEAD_MAX + RECORD_OVERHEAD_MAX
+        self._size_max = min(limits.record_bytes_max, PACKED_BYTES_MAX, head.size_bytes + room)
+        self._plain_bytes = head.size_bytes
+
+    def admits(self, item: Item) -> bool:
+        """Whether the next event of the lane joins; if so it is counted in."""
+        size = self._size + len(item.entry.data) + RECORD_OVERHEAD_MAX
+        if self._count >= self._count_max or size > self._size_max:
+            return False
+        self._count += 1
+        self._size = size
+        return True
+
+    @property
+    def added_bytes(self) -> int:
+        """What the request grew by."""
+        return self._size - self._plain_bytes if self._count > 1 else 0

@@ -1,0 +1,102 @@
+"""The one place that puts a worker together from its parts, as `replicator.bootstrap` does for the real ones."""
+
+import random
+
+from msgspec import Struct
+
+from replicator.core.formats import make_format
+from replicator.core.leasing import LeaseSettings
+from replicator.core.model import Position, Region, SourceName, TrimHorizon
+from replicator.core.tag import TagKeys
+from replicator.core.topology import Topologies, chain, compile_generation, hub, mesh
+from replicator.ports import ClaimStore, Clock, LeaseStore, Quarantine, Sink, Source, Telemetry
+from replicator.worker.link import Link, LinkSettings
+from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
+from replicator.worker.shard_log import LogSettings
+from replicator.worker.shard_runner import RunnerSettings
+
+from .scenario import IN_DOUBT_WAIT_S, Kind, Scenario
+
+SOURCE = SourceName("hub")
+LEASES = LeaseSettings(duration_s=6.0, renew_s=2.0, list_every=3)
+DRAIN_S = 5.0
+KEYS = TagKeys("k", {"k": b"secret"})
+
+
+class Parts(Struct, frozen=True):
+    """What a worker is connected to."""
+
+    source: Source
+    sinks: dict[str, Sink]
+    leases: LeaseStore
+    claims: ClaimStore
+    quarantine: Quarantine
+    clock: Clock
+    telemetry: Telemetry
+
+
+def topologies(regions: tuple[str, ...], kinds: tuple[Kind, ...], current: int) -> Topologies:
+    """Generation n has the kind number n - 1; all are known."""
+    names = [Region(name) for name in regions]
+    edges = {"mesh": lambda: mesh(names), "hub": lambda: hub(names, names[0]), "chain": lambda: chain(names)}
+    generations = [compile_generation(number, names, edges[kind]()) for number, kind in enumerate(kinds, 1)]
+    return Topologies(generations.pop(current - 1), generations)
+
+
+def peers(topology: Topologies, region: str) -> list[str]:
+    return sorted(topology.links_from(Region(region)))
+
+
+def make_service(
+    plan: Scenario, topology: Topologies, region: str, worker: str, parts: Parts, paused: frozenset[str]
+) -> Service:
+    rng = random.Random(f"worker {plan.seed} {worker}")
+    identity = Identity(
+        here=Region(region),
+        worker=worker,
+        regions=frozenset(map(Region, plan.regions)),
+        generation=topology.current,
+        routes=topology,
+        keys=KEYS if plan.is_signed else None,
+    )
+    links = tuple(
+        Link(
+            source=SOURCE,
+            peer=Region(peer),
+            sink=sink,
+            settings=_link_settings(plan, is_paused=peer in paused),
+            telemetry=parts.telemetry,
+            rng=rng,
+        )
+        for peer, sink in parts.sinks.items()
+    )
+    log = LogSettings(
+        window_bytes=plan.window_bytes,
+        records_per_read=plan.records_per_read,
+        reads_per_s=4.0,
+        idle_read_s=1.0,
+    )
+    setup = SourceSetup(SOURCE, parts.source, make_format("json"), links, _start, log)
+    settings = ServiceSettings(LEASES, RunnerSettings(DRAIN_S, 1.0), plan.on_loss)
+    stores = Stores(parts.leases, parts.claims, parts.quarantine)
+    return Service(identity, [setup], stores, settings, clock=parts.clock, telemetry=parts.telemetry, rng=rng)
+
+
+def _start(_: int) -> Position:
+    return TrimHorizon()
+
+
+def _link_settings(plan: Scenario, *, is_paused: bool) -> LinkSettings:
+    return LinkSettings(
+        ordering=plan.ordering,
+        in_flight_max=plan.in_flight_max,
+        in_doubt=plan.in_doubt,
+        in_doubt_wait_s=IN_DOUBT_WAIT_S,
+        is_paused=is_paused,
+        span_records_max=plan.span_records_max,
+        open_spans_max=plan.open_spans_max,
+        open_bytes_max=plan.open_bytes_max,
+        read_back_records_max=plan.read_back_records_max,
+        backoff_max_s=3.0,
+        misconfigured_wait_s=1.0,
+    )

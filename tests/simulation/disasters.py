@@ -1,0 +1,362 @@
+"""Disasters: what each does to the world, among what there is when it happens."""
+
+import random
+from collections.abc import Callable
+
+from . import ports
+from .build import peers
+from .loop import Process
+from .network import Ambush, Partition
+from .scenario import NAMES, Disaster, Happening
+from .world import Region, World
+
+SERVICES = ("stream", "leases", "claims", "quarantine")
+SHARDS_MAX = 4
+WORKERS_MAX = 4
+
+
+def happen(world: World, happening: Happening) -> None:
+    world.note("--- %s for %.1f s", happening.kind, happening.length_s)
+    WHAT[happening.kind](world, random.Random(happening.draw), happening.length_s)
+
+
+def crash(world: World, rng: random.Random, length_s: float) -> None:
+    if workers := world.alive():
+        worker = rng.choice(workers)
+        world.kill(worker)
+        world.later(length_s, world.start_worker, worker.region.name)
+
+
+def crash_all(world: World, rng: random.Random, length_s: float) -> None:
+    region = rng.choice(list(world.regions))
+    for worker in world.alive(region):
+        world.kill(worker)
+        world.later(length_s * rng.random(), world.start_worker, region)
+
+
+def pause(world: World, rng: random.Random, length_s: float) -> None:
+    """As a collector, a hypervisor or SIGSTOP does it."""
+    if workers := world.running():
+        worker = rng.choice(workers)
+        world.note("%s stands still", worker.name)
+        world.loop.stop_process(worker.process)
+        world.later(length_s, resume, world, worker)
+
+
+def crash_in_call(world: World, rng: random.Random, length_s: float) -> None:
+    """While a call to one of the services is under way, or just answered."""
+
+    def strike(process: Process) -> None:
+        worker = next(worker for worker in world.workers if worker.process is process)
+        if worker.is_alive:
+            world.kill(worker)
+            world.later(length_s, world.start_worker, worker.region.name)
+
+    _ambush(world, rng, strike)
+
+
+def pause_in_call(world: World, rng: random.Random, length_s: float) -> None:
+    def strike(process: Process) -> None:
+        worker = next(worker for worker in world.workers if worker.process is process)
+        world.note("%s stands still in a call", worker.name)
+        world.loop.stop_process(process)
+        world.later(length_s, resume, world, worker)
+
+    _ambush(world, rng, strike)
+
+
+def _ambush(world: World, rng: random.Random, strike: Callable[[Process], None]) -> None:
+    service = rng.choice(("put", "put", "put", "leases", "claims"))
+    moment = rng.choice(("sent", "arrived", "answered"))
+    world.network.ambushes.append(Ambush(_region(world, rng).name, service, moment, strike))
+
+
+def lonely_worker(world: World, rng: random.Random, length_s: float) -> None:
+    """It reaches everything but the lease table."""
+    if workers := world.running():
+        worker = rng.choice(workers)
+        if len(world.alive(worker.region.name)) == 1:
+            world.start_worker(worker.region.name)
+        _cut(
+            world, Partition(worker.name, f"leases@{worker.region.name}", rng.choice(("requests", "answers"))), length_s
+        )
+
+
+def resume(world: World, worker) -> None:  # type: ignore[no-untyped-def] - a Worker
+    world.note("%s goes on", worker.name)
+    world.loop.resume_process(worker.process)
+
+
+def partition(world: World, rng: random.Random, length_s: float) -> None:
+    scopes = [*world.regions, *[worker.name for worker in world.alive()]]
+    scope = rng.choice(scopes)
+    home = scope[0]
+    service = rng.choice(("stream", "stream", "leases", "claims", "quarantine"))
+    at = rng.choice(list(world.regions)) if service == "stream" else home
+    _cut(world, Partition(scope, f"{service}@{at}", rng.choice(("requests", "answers", "both"))), length_s)
+
+
+def split_network(world: World, rng: random.Random, length_s: float) -> None:
+    """Between one region and all others, in one direction or both."""
+    names = list(world.regions)
+    lonely = rng.choice(names)
+    direction = rng.choice(("requests", "answers", "both"))
+    for other in names:
+        if other != lonely:
+            _cut(world, Partition(lonely, f"stream@{other}", direction), length_s)
+            if rng.random() < 0.7:
+                _cut(world, Partition(other, f"stream@{lonely}", direction), length_s)
+
+
+def region_down(world: World, rng: random.Random, length_s: float) -> None:
+    """Nobody reaches any service of the region, and its workers die; its streams and tables survive."""
+    down = rng.choice(list(world.regions))
+    for scope in world.regions:
+        for service in SERVICES:
+            _cut(world, Partition(scope, f"{service}@{down}", "both"), length_s)
+    for worker in world.alive(down):
+        world.kill(worker)
+        world.later(length_s + rng.random() * 3, world.start_worker, down)
+    world.regions[down].claims.flush()
+    world.checker.allowed.repeats = True
+
+
+def _cut(world: World, wall: Partition, length_s: float) -> None:
+    world.note("cut off: %s from %s, %s", wall.scope, wall.target, wall.direction)
+    world.network.partitions.append(wall)
+    if wall.target.startswith("claims"):
+        world.checker.allowed.repeats = True
+    world.later(length_s, _mend, world, wall)
+
+
+def _mend(world: World, wall: Partition) -> None:
+    if wall in world.network.partitions:
+        world.note("mended: %s from %s", wall.scope, wall.target)
+        world.network.partitions.remove(wall)
+
+
+def _region(world: World, rng: random.Random) -> Region:
+    return rng.choice(list(world.regions.values()))
+
+
+def redis_flush(world: World, rng: random.Random, _: float) -> None:
+    region = _region(world, rng)
+    world.note("the claims of %s are lost", region.name)
+    region.claims.flush()
+    world.checker.allowed.repeats = True
+
+
+def redis_rollback(world: World, rng: random.Random, length_s: float) -> None:
+    """A failover to a replica that had not heard of the last writes."""
+    region = _region(world, rng)
+    kept = ports.snapshot_claims(region.claims)
+
+    def fail_over() -> None:
+        world.note("the claims of %s are as they were %.1f s ago", region.name, length_s)
+        ports.restore_claims(region.claims, kept)
+
+    world.checker.allowed.repeats = True
+    world.later(length_s, fail_over)
+
+
+def redis_away(world: World, rng: random.Random, length_s: float) -> None:
+    region = _region(world, rng)
+    _cut(world, Partition(region.name, f"claims@{region.name}", "both"), length_s)
+
+
+def leases_away(world: World, rng: random.Random, length_s: float) -> None:
+    region = _region(world, rng)
+    _cut(world, Partition(region.name, f"leases@{region.name}", rng.choice(("requests", "answers"))), length_s)
+
+
+def _troubled(world: World, target: str, trouble: float, length_s: float) -> None:
+    climate = world.network.climate(target)
+    climate.trouble = trouble
+    world.note("%.0f %% of calls to %s fail in some way", trouble * 100, target)
+    if target.startswith("claims"):
+        world.checker.allowed.repeats = True
+    world.later(length_s, _calm, world, target)
+
+
+def _calm(world: World, target: str) -> None:
+    climate = world.network.climate(target)
+    climate.trouble = climate.slow = 0.0
+
+
+def ambiguous_replies(world: World, rng: random.Random, length_s: float) -> None:
+    service = rng.choice(("stream", "stream", "stream", *SERVICES))
+    _troubled(world, f"{service}@{_region(world, rng).name}", rng.choice((0.05, 0.3, 0.7)), length_s)
+
+
+def redis_ambiguous(world: World, rng: random.Random, length_s: float) -> None:
+    _troubled(world, f"claims@{_region(world, rng).name}", rng.choice((0.1, 0.3)), length_s)
+
+
+def slow_network(world: World, rng: random.Random, length_s: float) -> None:
+    climate = world.network.climate(f"{rng.choice(SERVICES)}@{_region(world, rng).name}")
+    climate.slow = rng.choice((0.2, 0.9))
+    world.later(length_s, lambda: setattr(climate, "slow", 0.0))
+
+
+def throttle(world: World, rng: random.Random, length_s: float) -> None:
+    hub = _region(world, rng).hub
+    hub.throttled = rng.choice((0.2, 0.8, 1.0))
+    world.later(length_s, lambda: setattr(hub, "throttled", 0.0))
+
+
+def partial_failures(world: World, rng: random.Random, length_s: float) -> None:
+    hub = _region(world, rng).hub
+    hub.partly = rng.choice((0.1, 0.5, 0.95))
+    world.later(length_s, lambda: setattr(hub, "partly", 0.0))
+
+
+def hot_key(world: World, rng: random.Random, length_s: float) -> None:
+    """The entries of one key fail, all others pass."""
+    hub = _region(world, rng).hub
+    hub.hot = rng.choice(world.plan.events).key
+    world.note("nothing of key %s is taken", hub.hot)
+    world.later(length_s, lambda: setattr(hub, "hot", ""))
+
+
+def stuck_handover(world: World, rng: random.Random, length_s: float) -> None:
+    """Workers hand over while a key of theirs is stuck, and later events of other keys are stored already."""
+    hot_key(world, rng, 25.0)
+    for name in world.regions:
+        world.later(5.0 + min(length_s, 10.0), _roll, world, name)
+
+
+def reshard(world: World, rng: random.Random, _: float) -> None:
+    region = _region(world, rng)
+    hub = region.hub
+    is_open = [shard.id for shard in hub.list_shards() if not hub.is_closed(shard.id)]
+    pairs = hub.neighbours()
+    world.checker.allowed.repeats = True  # the window of event ids is a shard's
+    if pairs and (rng.random() < 0.4 or len(is_open) >= SHARDS_MAX):
+        left, right = rng.choice(pairs)
+        world.note("%s merges %s and %s", region.name, left, right)
+        hub.merge(left, right)
+    elif len(is_open) < SHARDS_MAX:
+        shard = rng.choice(is_open)
+        world.note("%s splits %s", region.name, shard)
+        hub.split(shard)
+
+
+def recreate(world: World, rng: random.Random, _: float) -> None:
+    """The stream is deleted and made anew under its name; what nobody had read of it is gone."""
+    region = _region(world, rng)
+    world.note("%s has a new stream", region.name)
+    world.checker.allowed.repeats = True
+    world.checker.recreated(region.name, str(region.hub.created_ms))
+    region.hub.recreate(rng.choice((1, 2)))
+
+
+def lease_rollback(world: World, rng: random.Random, length_s: float) -> None:
+    """The lease table is restored to an older state, under running workers."""
+    region = _region(world, rng)
+    kept = ports.snapshot_leases(region.leases)
+
+    def restore() -> None:
+        world.note("the lease table of %s is as it was %.1f s ago", region.name, length_s)
+        ports.restore_leases(region.leases, kept)
+
+    world.checker.allowed.duplicates = world.checker.allowed.reordering = True
+    world.later(length_s, restore)
+
+
+def pause_link(world: World, rng: random.Random, length_s: float) -> None:
+    """By configuration: the region's workers are replaced by others that know the link as paused."""
+    region = _region(world, rng)
+    peer = rng.choice(peers(world.topology(region.name), region.name))
+    world.note("the link from %s to %s is paused", region.name, peer)
+    region.paused.add(peer)
+    _roll(world, region.name)
+
+    def go_on() -> None:
+        world.note("the link from %s to %s goes on", region.name, peer)
+        region.paused.discard(peer)
+        _roll(world, region.name)
+
+    world.later(length_s, go_on)
+
+
+def topology(world: World, rng: random.Random, length_s: float) -> None:
+    """The next generation becomes the current one, region after region; all knew it before."""
+    if len(world.plan.kinds) == 1:
+        return
+    names = list(world.regions)
+    rng.shuffle(names)
+    for number, name in enumerate(names):
+        world.later(length_s * number / len(names), _switch, world, name)
+
+
+def _switch(world: World, name: str) -> None:
+    world.note("%s changes to generation 2", name)
+    world.regions[name].generation = 2
+    _roll(world, name)
+
+
+def scale_up(world: World, rng: random.Random, _: float) -> None:
+    region = rng.choice(list(world.regions))
+    if len(world.alive(region)) < WORKERS_MAX:
+        world.start_worker(region)
+
+
+def scale_down(world: World, rng: random.Random, length_s: float) -> None:
+    """The last worker of a region is followed by another one."""
+    if workers := world.running():
+        worker = rng.choice(workers)
+        world.drain(worker)
+        if len(world.alive(worker.region.name)) == 1:
+            world.later(length_s, world.start_worker, worker.region.name)
+
+
+def rolling_restart(world: World, rng: random.Random, length_s: float) -> None:
+    _roll(world, rng.choice(list(world.regions)), length_s)
+
+
+def _roll(world: World, region: str, length_s: float = 1.0) -> None:
+    for number, worker in enumerate(w for w in world.alive(region) if w.stopping is None):
+        world.later(number * length_s / 3, _replace, world, worker)
+
+
+def _replace(world: World, worker) -> None:  # type: ignore[no-untyped-def] - a Worker
+    if not worker.is_alive or worker.stopping is not None:
+        return
+    world.start_worker(worker.region.name)
+    if worker.process.is_stopped:
+        world.kill(worker)
+    else:
+        world.drain(worker)
+
+
+WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
+    "crash": crash,
+    "crash_all": crash_all,
+    "crash_in_call": crash_in_call,
+    "pause": pause,
+    "pause_in_call": pause_in_call,
+    "lonely_worker": lonely_worker,
+    "partition": partition,
+    "split_network": split_network,
+    "region_down": region_down,
+    "redis_flush": redis_flush,
+    "redis_rollback": redis_rollback,
+    "redis_away": redis_away,
+    "redis_ambiguous": redis_ambiguous,
+    "leases_away": leases_away,
+    "throttle": throttle,
+    "partial_failures": partial_failures,
+    "hot_key": hot_key,
+    "stuck_handover": stuck_handover,
+    "ambiguous_replies": ambiguous_replies,
+    "slow_network": slow_network,
+    "reshard": reshard,
+    "recreate": recreate,
+    "lease_rollback": lease_rollback,
+    "pause_link": pause_link,
+    "topology": topology,
+    "scale_up": scale_up,
+    "scale_down": scale_down,
+    "rolling_restart": rolling_restart,
+}
+assert set(NAMES) and set(WHAT)

@@ -1,0 +1,601 @@
+"""Breaks the protocol on purpose, one way at a time, and shows that the simulator notices.
+
+``python -m tests.simulation.mutants [NAME ...]`` runs seeds 1, 2, ... for each mutant, in a process of its own, until a
+history is judged bad, and prints which seed it was and what was found. Exit status 1 when one is not found in time.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+from msgspec.structs import replace
+
+from replicator.adapters.memory_claims import MemoryClaims
+from replicator.aws.kinesis_reading import Reading
+from replicator.core import routing
+from replicator.core.lanes import Lanes
+from replicator.core.model import After, Checkpoint, Position
+from replicator.core.watermark import Watermark
+from replicator.errors import InDoubt, PoisonEvent, Refused
+from replicator.ports import ClaimSession, Found, Page
+from replicator.worker import leasing
+from replicator.worker.admission import Admission
+from replicator.worker.channel import Channel
+from replicator.worker.claiming import Claiming
+from replicator.worker.heritage import NOTHING_OPEN, Heritage
+from replicator.worker.leasing import LeaseKeeper
+from replicator.worker.link import Link
+from replicator.worker.one_incarnation import OneIncarnation
+from replicator.worker.publisher import Publisher, Taken
+from replicator.worker.recovery import Recovery
+from replicator.worker.settlement import Settlement
+from replicator.worker.shard_log import Batch, ShardLog
+from replicator.worker.span import Item, Span
+
+from . import build, scenario
+from .run import simulate
+
+SEEDS_MAX = 2000
+Mutant = Callable[[], None]
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(function: Mutant) -> Mutant:
+    """Its docstring says what is broken."""
+    MUTANTS[function.__name__] = function
+    return function
+
+
+def put(owner: object, name: str, broken: Any) -> None:
+    assert hasattr(owner, name), f"{owner} has no {name} any more: the mutant must follow"
+    setattr(owner, name, broken)
+
+
+# --- settling and checkpoints --------------------------------------------------------------------------------------
+
+
+@mutant
+def settle_before_publish() -> None:
+    """A span is settled when it is claimed, not when its events are stored."""
+
+    def opened(self: Settlement, span: Span) -> None:
+        self.open_bytes += span.size_bytes
+        span.pending = 1
+        self.count_down(span)
+
+    put(Settlement, "opened", opened)
+
+
+@mutant
+def checkpoint_at_the_last() -> None:
+    """The watermark goes to the last finished span, whatever is open before it."""
+
+    def advance(self: Watermark[Span]) -> bool:
+        finished = [span for span in self.open if span.is_finished]
+        for span in finished:
+            self.open.remove(span)
+            self.position = span.end
+        return bool(finished)
+
+    put(Watermark, "advance", advance)
+
+
+@mutant
+def watermark_of_claims_ahead() -> None:
+    """The claim store is told a watermark that includes what is still open."""
+
+    def mark(self: Settlement) -> int:
+        ends = [span.end.sequence for span in self.open if isinstance(span.end, After)]
+        return max(ends, default=0)
+
+    put(Settlement, "_mark", mark)
+
+
+@mutant
+def quarantine_later() -> None:
+    """A poison event counts as done before the quarantine has it."""
+
+    async def quarantine(self: Admission, prepared: Any, poison: PoisonEvent, attempts: int) -> None:
+        async def store() -> None:
+            await asyncio.sleep(1.0)
+            await keep(self, prepared, poison, attempts)
+
+        self._later = [*getattr(self, "_later", []), asyncio.ensure_future(store())]  # type: ignore[attr-defined] - the mutant's own
+
+    keep = Admission.quarantine
+    put(Admission, "quarantine", quarantine)
+
+
+@mutant
+def copies_forgotten_when_done() -> None:
+    """A copy of an event that is stored but not settled yet is taken for a new event."""
+
+    def close(self: Admission, item: Item) -> list[Item]:
+        item.is_done = True
+        self._open.pop(item.prepared.claim)
+        return item.copies
+
+    put(Admission, "close", close)
+    put(Admission, "settled", lambda self, span: None)
+
+
+@mutant
+def copies_dropped_at_once() -> None:
+    """A copy is dropped while the first is still under way, and the watermark passes it; so does a failure."""
+
+    def gate(self: Admission, span: Span, prepared: Any, items: list[Item]) -> str | None:
+        first = self._open.pop(prepared.claim, None) if prepared.claim else None
+        if first is not None and not first.is_done:
+            first.is_done = True
+            first.span.pending -= 1
+            return "duplicate"
+        return original(self, span, prepared, items)
+
+    original = Admission._gate
+    put(Admission, "_gate", gate)
+    put(Admission, "settled", lambda self, span: [self._open.pop(item.prepared.claim, None) for item in span.items])
+
+
+# --- the right to send ---------------------------------------------------------------------------------------------
+
+
+@mutant
+def send_without_lease() -> None:
+    """The right to send is not checked."""
+    put(LeaseKeeper, "surely_holds", lambda self, lease: True)
+
+
+@mutant
+def lease_without_alarm() -> None:
+    """An owner that can't renew goes on, until somebody tells it."""
+
+    def wind(self: LeaseKeeper, held: Any, begun_s: float) -> None:
+        held.alarm = asyncio.get_running_loop().call_at(begun_s + 1e6, lambda: None)
+
+    put(LeaseKeeper, "_wind", wind)
+
+
+@mutant
+def handover_with_requests_under_way() -> None:
+    """A drain does not wait for requests that are under way, and says that nothing is open."""
+
+    async def until_quiet(self: Channel, publishing: "asyncio.Task[None]") -> bool:
+        publishing.cancel()
+        return True
+
+    put(Channel, "_until_quiet", until_quiet)
+
+
+@mutant
+def released_with_open_events() -> None:
+    """A release says that nothing is open though events are."""
+
+    def final(self: Channel, is_quiet: bool) -> Checkpoint:
+        return replace(self.checkpoint(), released=NOTHING_OPEN)
+
+    put(Channel, "_final", final)
+
+
+# --- in doubt ------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def no_wait_after_takeover() -> None:
+    """The peer is read back at once, while requests of the lost owner may still arrive."""
+
+    async def find_since(self: Recovery, floor_ms: int) -> Any:
+        return self._judge(await self._read_back(floor_ms, lambda _: True), None)
+
+    put(Recovery, "find_since", find_since)
+
+
+@mutant
+def no_margin_for_skew() -> None:
+    """The wait is as long as a signature is valid, as if all clocks agreed."""
+    put(scenario, "IN_DOUBT_WAIT_S", scenario.SIGNATURE_S)
+    put(build, "IN_DOUBT_WAIT_S", scenario.SIGNATURE_S)
+
+
+@mutant
+def ambiguous_answer_sent_again() -> None:
+    """An answer that never came is taken for a failure without effect."""
+
+    async def resolve(self: Publisher, taken: Taken, exc: InDoubt) -> None:
+        self._retry(taken, "in_doubt", rests=False)
+
+    put(Publisher, "_resolve", resolve)
+
+
+@mutant
+def ambiguous_answer_taken_for_stored() -> None:
+    """An answer that never came is taken for success."""
+
+    async def resolve(self: Publisher, taken: Taken, exc: InDoubt) -> None:
+        self._stored(taken)
+
+    put(Publisher, "_resolve", resolve)
+
+
+@mutant
+def ambiguous_answer_read_at_once() -> None:
+    """After an ambiguous answer the peer is read at once, while the request may still be on its way."""
+
+    async def find_request(self: Recovery, sent_ms: int, wanted: Any) -> Any:
+        found = await self._read_back(sent_ms - 20_000, lambda origin: origin in wanted)
+        return self._judge(found, len(wanted))
+
+    put(Recovery, "find_request", find_request)
+
+
+@mutant
+def reading_forgets_a_shard() -> None:
+    """Reading back leaves out the last shard listed."""
+
+    async def read_all(self: Reading, shards: list[Any]) -> None:
+        await original(self, shards[:1])
+
+    original = Reading._read_all
+    put(Reading, "_read_all", read_all)
+
+
+@mutant
+def reading_forgets_children() -> None:
+    """Reading back looks at open shards only."""
+
+    async def run(self: Reading) -> Any:
+        shards = await self._api.shards()
+        parents = {parent for shard in shards for parent in shard.parents}
+        await self._read_all([shard.id for shard in shards if shard.id not in parents])
+        return Found(frozenset(self._origins), not self._is_cut, self._records)
+
+    put(Reading, "run", run)
+
+
+@mutant
+def found_but_sent_again() -> None:
+    """What reading back found is not remembered."""
+
+    async def find_since(self: Recovery, floor_ms: int) -> Any:
+        await original(self, floor_ms)
+        return frozenset()
+
+    original = Recovery.find_since
+    put(Recovery, "find_since", find_since)
+
+
+@mutant
+def redis_proves_absent() -> None:
+    """What the claim store does not know is taken for never attempted."""
+
+    async def take_over(self: Heritage, session: ClaimSession | None) -> None:
+        if session is None or session.is_new:
+            await original(self, session)
+
+    original = Heritage.take_over
+    put(Heritage, "take_over", take_over)
+
+
+@mutant
+def lost_redis_proves_absent() -> None:
+    """A claim store that knows nothing is taken for proof that nothing was attempted."""
+
+    async def take_over(self: Heritage, session: ClaimSession | None) -> None:
+        if session is None or not session.is_new:
+            await original(self, session)
+
+    original = Heritage.take_over
+    put(Heritage, "take_over", take_over)
+
+
+@mutant
+def mark_not_compared() -> None:
+    """A graceful release is believed although the claim store went back or was lost since."""
+
+    async def take_over(self: Heritage, session: ClaimSession | None) -> None:
+        if self._durable.released is None:
+            await original(self, session)
+
+    original = Heritage.take_over
+    put(Heritage, "take_over", take_over)
+
+
+@mutant
+def marks_outlive_their_session() -> None:
+    """Marks of the former owner are relied on although the claim store was lost or away since."""
+    put(Heritage, "must_look_up", lambda self: False)
+
+
+@mutant
+def release_forgets_settled_spans() -> None:
+    """A release says that nothing is open when only settled spans lie behind the open one."""
+
+    def final(self: Channel, is_quiet: bool) -> Checkpoint:
+        for span in self._settlement.open:
+            span.is_finished = False
+        return original(self, is_quiet)
+
+    original = Channel._final
+    put(Channel, "_final", final)
+
+
+@mutant
+def floor_too_late() -> None:
+    """The attempt floor is the time of the checkpoint, not of the oldest attempt that is open."""
+    put(Channel, "_floor", lambda self: self.link.peer_estimate_ms())
+
+
+@mutant
+def floor_not_durable() -> None:
+    """The first attempt does not wait until its floor is stored."""
+
+    async def until_durable(self: Channel) -> bool:
+        return True
+
+    put(Channel, "_until_durable", until_durable)
+
+
+@mutant
+def landed_cleared_too_early() -> None:
+    """What was found in the peer is forgotten with the first batch."""
+
+
+    async def take_batch(self: Channel, batch: Batch) -> None:
+        await original(self, batch)
+        self._heritage.passed()
+
+    original = Channel._take_batch
+    put(Channel, "_take_batch", take_batch)
+
+
+# --- order ---------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def retries_to_the_tail() -> None:
+    """An event that failed goes behind the later ones of its key."""
+
+    def put_back(self: Lanes[Any], key: object, item: Any, not_before_s: float | None = None) -> None:
+        original(self, key, item, not_before_s)
+        self._queues[key].rotate(-1)
+
+    original = Lanes.put_back
+    put(Lanes, "put_back", put_back)
+
+
+@mutant
+def two_of_a_key_in_one_request() -> None:
+    """A request takes the two oldest events of a lane."""
+
+    def take(self: Lanes[Any], items_max: int, bytes_max: int, now_s: float) -> list[tuple[object, Any]]:
+        taken = original(self, items_max, bytes_max, now_s)
+        more = []
+        for key, _ in taken:
+            if self._queues[key] and len(taken) + len(more) < items_max:
+                more.append((key, self._queues[key].popleft()))
+        self.waiting -= len(more)
+        return [*taken, *more]
+
+    def done(self: Lanes[Any], key: object) -> None:
+        if key in self._queues and not self._queues[key]:
+            del self._queues[key]
+        elif key in self._queues and key not in self._ready:
+            self._ready.append(key)
+
+    def put_back(self: Lanes[Any], key: object, item: Any, not_before_s: float | None = None) -> None:
+        self._queues.setdefault(key, deque()).appendleft(item)
+        self.waiting += 1
+        if key not in self._ready:
+            self._ready.append(key)
+
+    original = Lanes.take
+    put(Lanes, "take", take)
+    put(Lanes, "done", done)
+    put(Lanes, "put_back", put_back)
+
+
+@mutant
+def lanes_ignored() -> None:
+    """Every event has a lane of its own."""
+
+    def add(self: Publisher, item: Item) -> None:
+        self._lanes.add(id(item), item)
+        self._work.set()
+
+    put(Publisher, "add", add)
+
+
+@mutant
+def children_before_parents() -> None:
+    """A shard is read while its parents are not finished."""
+    put(leasing, "parents_done", lambda lease, link, rows, listed: True)
+
+
+@mutant
+def older_listing_believed() -> None:
+    """A parent without a row counts as finished, also when the row is yet to be made."""
+
+    def parents_done(lease: Any, link: Any, rows: Any, listed: Any) -> bool:
+        done = [rows[p].checkpoints.get(link) for p in lease.parents if p in rows]
+        return all(c is not None and type(c.position).__name__ == "ShardEnd" for c in done)
+
+    put(leasing, "parents_done", parents_done)
+
+
+# --- claims --------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def claims_not_settled() -> None:
+    """The claim store is never told what is done."""
+
+    async def settle(self: Claiming, store: Any, batch: Any, undone: Any, mark: Any) -> bool:
+        return True
+
+    put(Claiming, "settle", settle)
+
+
+@mutant
+def claims_not_fenced() -> None:
+    """The claim store takes writes of any epoch."""
+
+    def held(self: MemoryClaims, session: Any) -> Any:
+        state = self._scopes.get(session.scope)
+        return original(self, replace(session, epoch=state.epoch) if state is not None else session)
+
+    original = MemoryClaims._held
+    put(MemoryClaims, "_held", held)
+
+
+# --- reading the source --------------------------------------------------------------------------------------------
+
+
+@mutant
+def rejoin_skips_a_record() -> None:
+    """A detached link that reads past the live reader is cut there, but goes on from where it read to."""
+
+    async def read_detached(self: ShardLog, position: Position, cursor: Any) -> Any:
+        batch, following = await original(self, position, cursor)
+        if following is not None and isinstance(following.position, After) and batch.after != following.position:
+            return replace(batch, after=following.position), following
+        return batch, following
+
+    original = ShardLog._read_detached
+    put(ShardLog, "_read_detached", read_detached)
+
+
+@mutant
+def segment_from_its_beginning() -> None:
+    """A link inside a segment of the window gets all of it."""
+    put(ShardLog, "_find", _find_all)
+
+
+def _find_all(self: ShardLog, position: Position) -> Batch | None:
+    from replicator.worker.shard_log import _covers
+
+    for segment in self._segments:
+        if segment.before == position or (isinstance(position, After) and _covers(segment, position.sequence)):
+            return self._batch(segment, segment.records)
+    return None
+
+
+@mutant
+def cursor_of_another_place() -> None:
+    """A detached link goes on with its cursor although it stands elsewhere."""
+
+    async def read_detached(self: ShardLog, position: Position, cursor: Any) -> Any:
+        moved = replace(cursor, position=position) if cursor is not None else None
+        return await original(self, position, moved)
+
+    original = ShardLog._read_detached
+    put(ShardLog, "_read_detached", read_detached)
+
+
+@mutant
+def end_of_shard_too_early() -> None:
+    """A page without records is taken for the end of a shard."""
+
+    def segment(self: ShardLog, before: Position, page: Page) -> Any:
+        return original(self, before, page if page.behind_ms else replace(page, next=None))
+
+    original = ShardLog._segment
+    put(ShardLog, "_segment", segment)
+
+
+@mutant
+def incarnation_not_compared() -> None:
+    """What a stream made anew holds is taken for what the old one held."""
+
+    async def read(self: OneIncarnation, cursor: Any, records_max: int) -> Page:
+        return await self._source.read(cursor, records_max)
+
+    put(OneIncarnation, "read", read)
+
+
+# --- routing and poison --------------------------------------------------------------------------------------------
+
+
+@mutant
+def routes_ignored() -> None:
+    """Every event goes over every link."""
+    put(routing.Router, "decide", lambda self, tag: routing.FORWARD)
+
+
+@mutant
+def routed_by_history_only() -> None:
+    """An event goes wherever it has not been."""
+
+    def decide(self: routing.Router, tag: Any) -> Any:
+        return routing.FORWARD if tag is None else self._by_history(tag) or routing.FORWARD
+
+    put(routing.Router, "decide", decide)
+
+
+@mutant
+def refused_request_given_up_whole() -> None:
+    """A request that the peer refuses is quarantined whole, not halved until the culprit is alone."""
+
+    async def split(self: Publisher, taken: Taken, exc: Refused) -> None:
+        for key, _ in taken:
+            self._lanes.done(key)
+        self._stored_whole = [self._on_stored(item) for _, item in taken]  # type: ignore[attr-defined] - the mutant's own
+
+    put(Publisher, "_split", split)
+
+
+@mutant
+def clock_of_the_peer_ahead() -> None:
+    """The peer's clock is taken from our own."""
+
+    async def refresh(self: Link) -> None:
+        await self.sink.peer_time_ms()
+        loop_s = asyncio.get_running_loop().time()
+        self._peer_clock = (int(loop_s * 1000) + 1_800_000_000_000 + scenario.SKEW_MS, loop_s)
+        self._peer_known.set()
+
+    put(Link, "_refresh_clock", refresh)
+
+
+# --- running -------------------------------------------------------------------------------------------------------
+
+
+def hunt(name: str, seeds_max: int = SEEDS_MAX) -> tuple[int, str] | None:
+    """The first seed that shows the mutant, and what was found; to be called in a process of its own."""
+    MUTANTS[name]()
+    for seed in range(1, seeds_max + 1):
+        try:
+            breaches: Sequence[str] = simulate(seed).breaches
+        except Exception as exc:  # noqa: BLE001 - a broken worker may break the world
+            breaches = [f"{type(exc).__name__}: {exc}"]
+        if breaches:
+            return seed, breaches[0].strip()
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
+    parser.add_argument("names", nargs="*", default=list(MUTANTS))
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    begun_s = time.monotonic()
+    missed = 0
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.processes, mp_context=context, max_tasks_per_child=1) as pool:
+        hunts = {pool.submit(hunt, name): name for name in args.names}
+        for done in as_completed(hunts):
+            found = done.result()
+            missed += found is None
+            told = f"seed {found[0]:4}: {found[1]}" if found else f"not found in {SEEDS_MAX} seeds"
+            print(f"{hunts[done]:36} {told}", flush=True)
+    print(f"{len(args.names)} mutants, {missed} not found, {time.monotonic() - begun_s:.0f} s")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

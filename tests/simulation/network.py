@@ -1,0 +1,187 @@
+"""What lies between a worker and the services it calls: latency, loss, partitions, late arrivals.
+
+How it works: a call is an effect at the service. It takes place when the request arrives, which may be long after the
+caller gave up, was stopped or died; the answer goes back, or is lost. What the caller is told then is up to the port.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from typing import Literal, TypeVar
+
+from msgspec import Struct
+
+from .loop import OWNER, Process, VirtualLoop
+
+T = TypeVar("T")
+Target = str
+"""``<service>@<region>``, for example ``stream@b``; services are stream, leases, claims and quarantine."""
+Fate = Literal["fine", "unsent", "request_lost", "answer_lost", "reset_before", "reset_after", "late"]
+FATES: tuple[Fate, ...] = ("unsent", "request_lost", "answer_lost", "reset_before", "reset_after", "late")
+
+
+class Lost(Exception):
+    """No answer came. ``has_left``: the request may have reached the service."""
+
+    def __init__(self, fate: Fate, *, has_left: bool) -> None:
+        super().__init__(fate)
+        self.has_left = has_left
+
+
+class Climate(Struct):
+    """How calls to one service fare. ``trouble``: the part of calls with a fate other than ``fine``."""
+
+    latency_s: float = 0.01
+    jitter_s: float = 0.02
+    trouble: float = 0.0
+    slow: float = 0.0
+    """The part of calls that take up to ``slow_s``."""
+    slow_s: float = 3.0
+    late_s: float = 20.0
+    """A late request arrives up to so long after it was sent."""
+
+
+class Partition(Struct, frozen=True):
+    """Between a scope (a region or one worker) and a target, ``requests``, ``answers`` or both."""
+
+    scope: str
+    target: Target
+    direction: Literal["requests", "answers", "both"]
+
+
+class Ambush(Struct, frozen=True):
+    """What befalls the process that makes the next call from the region to the service, and when in that call."""
+
+    region: str
+    service: str
+    moment: Literal["sent", "arrived", "answered"]
+    what: Callable[[Process], None]
+
+
+class Network:
+    def __init__(self, loop: VirtualLoop, context: Context, rng: random.Random) -> None:
+        self._loop = loop
+        self._context = context
+        self._rng = rng
+        self.climates: dict[Target, Climate] = {}
+        self.partitions: list[Partition] = []
+        self.ambushes: list[Ambush] = []
+        self.is_over = False
+        """The history was judged: every call is answered by a cancellation."""
+
+    def climate(self, target: Target) -> Climate:
+        return self.climates.setdefault(target, Climate())
+
+    def now_s(self) -> float:
+        return self._loop.now_s
+
+    def calm(self) -> None:
+        """Whatever was wrong is over; what is under way stays under way."""
+        self.partitions.clear()
+        self.ambushes.clear()
+        for climate in self.climates.values():
+            climate.trouble = climate.slow = 0.0
+
+    async def call(self, wire: "Wire", effect: Callable[[], T], timeout_s: float) -> T:
+        """The effect's result or error; raises Lost."""
+        if self.is_over:
+            raise asyncio.CancelledError
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._send(wire, effect, answer, timeout_s)
+        return await answer
+
+    def _send(self, wire: "Wire", effect: Callable[[], T], answer: "asyncio.Future[T]", timeout_s: float) -> None:
+        climate = self.climate(wire.target)
+        there_s, fate = self._draw(wire, climate, timeout_s)
+        if fate == "unsent":
+            self._later(there_s, self._fail, answer, Lost(fate, has_left=False))
+            return
+        if fate == "reset_before":
+            self._later(there_s, self._fail, answer, Lost(fate, has_left=True))
+            return
+        if fate in ("request_lost", "answer_lost", "late"):
+            self._later(timeout_s, self._fail, answer, Lost(fate, has_left=True))
+        if fate != "request_lost":
+            self._later(there_s, self._arrive, wire, effect, answer, fate, self._latency(climate, timeout_s))
+        self._spring(wire, "sent")
+
+    def _draw(self, wire: "Wire", climate: Climate, timeout_s: float) -> tuple[float, Fate]:
+        rng = self._rng
+        there_s = self._latency(climate, timeout_s)
+        for partition in self.partitions:
+            if partition.target == wire.target and partition.scope in (wire.region, wire.process.name):
+                if partition.direction == "answers":
+                    return there_s, "answer_lost"
+                return there_s, "unsent" if rng.random() < 0.5 else "request_lost"
+        if climate.trouble and rng.random() < climate.trouble:
+            fate = rng.choice(FATES)
+            return (timeout_s + rng.random() * climate.late_s if fate == "late" else there_s), fate
+        return there_s, "fine"
+
+    def _latency(self, climate: Climate, timeout_s: float) -> float:
+        if climate.slow and self._rng.random() < climate.slow:
+            return self._rng.random() * min(climate.slow_s, timeout_s * 0.45)
+        return climate.latency_s + climate.jitter_s * self._rng.random()
+
+    def _arrive(
+        self, wire: "Wire", effect: Callable[[], T], answer: "asyncio.Future[T]", fate: Fate, back_s: float
+    ) -> None:
+        try:
+            tell, result = self._tell, effect()
+        except Exception as exc:  # noqa: BLE001 - the service's answer, whatever it is, is the caller's
+            tell, result = self._fail, exc
+        self._spring(wire, "arrived")
+        if fate == "fine":
+            self._later(back_s, tell, answer, result)
+            if self.ambushes:
+                self._later(back_s, self._spring, wire, "answered")
+        elif fate == "reset_after":
+            self._later(back_s, self._fail, answer, Lost(fate, has_left=True))
+
+    def _spring(self, wire: "Wire", moment: str) -> None:
+        for ambush in self.ambushes:
+            if (ambush.region, ambush.moment) == (wire.region, moment) and (wire.name or wire.target).startswith(
+                ambush.service
+            ):
+                self.ambushes.remove(ambush)
+                ambush.what(wire.process)
+                return
+
+    def _later(self, delay_s: float, what: Callable[..., None], *args: object) -> None:
+        self._loop.call_later(delay_s, what, *args, context=self._context)
+
+    @staticmethod
+    def _tell(answer: "asyncio.Future[T]", result: T) -> None:
+        if not answer.done():
+            answer.set_result(result)
+
+    @staticmethod
+    def _fail(answer: "asyncio.Future[T]", exc: Exception) -> None:
+        if not answer.done():
+            answer.set_exception(exc)
+
+
+class Wire(Struct, frozen=True):
+    """A worker's way to one service."""
+
+    network: Network
+    process: Process
+    region: str
+    target: Target
+    timeout_s: float
+    name: str = ""
+    """What an ambush waits for: ``put``, else the service."""
+
+    async def call(self, effect: Callable[[], T]) -> T:
+        assert OWNER.get() is self.process, "a worker calls on its own wires"
+        return await self.network.call(self, effect, self.timeout_s)
+
+
+def at_once(call: Awaitable[T]) -> T:
+    """The result of a coroutine of a store in memory, which never waits."""
+    try:
+        call.__await__().send(None)  # type: ignore[attr-defined] - a coroutine's iterator is a generator
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return] - StopIteration carries what the coroutine returned
+    raise AssertionError("a store in memory waited")

@@ -1,0 +1,371 @@
+"""The ports of one worker: the stores in memory, reached over the simulated network.
+
+What a lost answer means to the caller follows the real adapters: `replicator.aws.transport` for Kinesis,
+`adapters.redis_claims` and `adapters.dynamodb_leases` for the stores. Reading back is the real one, on a simulated API.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+import pybase64
+from msgspec.structs import replace
+
+from replicator.adapters.memory_claims import MemoryClaims
+from replicator.adapters.memory_leases import MemoryLeases
+from replicator.adapters.memory_quarantine import MemoryQuarantine
+from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
+from replicator.aws.kinesis_api import GetRecordsReply, RecordReply
+from replicator.aws.kinesis_reading import Bounds, Reading
+from replicator.core.model import (
+    Checkpoint,
+    Lease,
+    LinkName,
+    Origin,
+    Position,
+    SequenceNumber,
+    Shard,
+    ShardId,
+    SourceName,
+)
+from replicator.errors import Fenced, InDoubt, Misconfigured, PositionLost, Refused, StoreUnavailable, TransientError
+from replicator.ports import ClaimScope, ClaimSession, Cursor, Entry, Found, Page, Quarantined, SinkLimits, SourceInfo
+
+from .network import Lost, Wire, at_once
+
+T = TypeVar("T")
+CLIENT_TRIES = 3
+"""How often a client of the lease table writes again when its row has another beat."""
+
+
+class Hub(MemoryStream):
+    """A region's stream, which tells what it stored, and when it is throttled."""
+
+    def __init__(
+        self, now_ms: Callable[[], int], shards: int, on_store: Callable[["Hub", Entry, SequenceNumber], None]
+    ):
+        self._on_store = on_store
+        self.rng = random.Random(0)
+        self.throttled = 0.0
+        """The part of requests that are refused as a whole."""
+        self.partly = 0.0
+        """The part of entries that fail singly."""
+        self.hot = ""
+        """A key whose entries fail."""
+        super().__init__(now_ms, shards)
+        self.fault = self._fault
+
+    def store(self, entry: Entry) -> SequenceNumber:
+        sequence = super().store(entry)
+        self._on_store(self, entry, sequence)
+        return sequence
+
+    def neighbours(self) -> list[tuple[ShardId, ShardId]]:
+        """Open shards that can be merged."""
+        is_open = sorted((s for s in self._shards.values() if s.closed_ms is None), key=lambda s: s.start)
+        return [(low.id, high.id) for low, high in pairwise(is_open)]
+
+    def throttle(self) -> None:
+        if self.throttled and self.rng.random() < self.throttled:
+            raise TransientError("throttled", code="throttled")
+
+    def _fault(self, entries: Sequence[Entry]) -> Sequence[str | None] | None:
+        self.throttle()
+        if not self.partly and not self.hot:
+            return None
+        return [self._code(entry) for entry in entries]
+
+    def _code(self, entry: Entry) -> str | None:
+        if entry.partition_key == self.hot:
+            return "ProvisionedThroughputExceededException"
+        return "InternalFailure" if self.partly and self.rng.random() < self.partly else None
+
+
+class WireSource:
+    """Implements `ports.Source`."""
+
+    def __init__(self, hub: Hub, wire: Wire) -> None:
+        self._hub = hub
+        self._source = MemorySource(hub)
+        self._wire = wire
+
+    async def describe(self) -> SourceInfo:
+        return await self._call(lambda: at_once(self._source.describe()))
+
+    async def shards(self) -> Sequence[Shard]:
+        return await self._call(lambda: at_once(self._source.shards()))
+
+    async def open(self, shard: ShardId, position: Position) -> Cursor:
+        return await self._call(lambda: at_once(self._source.open(shard, position)))
+
+    async def read(self, cursor: Cursor, records_max: int) -> Page:
+        def effect() -> Page:
+            self._hub.throttle()
+            return at_once(self._source.read(cursor, records_max))
+
+        return await self._call(effect)
+
+    async def _call(self, effect: Callable[[], T]) -> T:
+        try:
+            return await self._wire.call(effect)
+        except Lost as exc:
+            raise TransientError(f"no answer of the source: {exc}", code="no_answer") from exc
+
+
+class WireSink:
+    """Implements `ports.Sink`. The receiver refuses a request ``signature_s`` after the date it was signed for."""
+
+    def __init__(
+        self, hub: Hub, wire: Wire, limits: SinkLimits, now_ms: Callable[[], int], signature_s: float, refuses: bytes
+    ) -> None:
+        self._hub = hub
+        self._wire = wire
+        self._putting = replace(wire, name="put")
+        self._sink = MemorySink(hub, limits)
+        self._now_ms = now_ms
+        self._signature_ms = int(signature_s * 1000)
+        self._refuses = refuses
+        self._rng = hub.rng
+
+    @property
+    def limits(self) -> SinkLimits:
+        return self._sink.limits
+
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
+        dated_ms = self._now_ms() if signed_ms is None else signed_ms
+        try:
+            return await self._putting.call(lambda: self._store(entries, dated_ms))
+        except Lost as exc:
+            if exc.has_left:
+                raise InDoubt(f"no answer of the peer: {exc}", sent_ms=dated_ms) from exc
+            raise TransientError("can't connect to the peer", code="connect") from exc
+
+    def _store(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | None]:
+        """PutRecords promises no order among the entries of one request, so they are stored in any."""
+        if abs(self._hub.now_ms() - dated_ms) > self._signature_ms:
+            raise Misconfigured("the signature has expired", code="InvalidSignatureException")
+        if self._refuses and any(self._refuses in entry.data for entry in entries):
+            raise Refused("the peer takes no such event")
+        order = list(range(len(entries)))
+        self._rng.shuffle(order)
+        answers = at_once(self._sink.put([entries[place] for place in order]))
+        codes: list[str | None] = [None] * len(entries)
+        for place, code in zip(order, answers, strict=True):
+            codes[place] = code
+        return codes
+
+    async def peer_time_ms(self) -> int:
+        begun_s = self._loop_s()
+        try:
+            date_s = await self._wire.call(lambda: self._hub.now_ms() // 1000)
+        except Lost as exc:
+            raise TransientError(f"no answer of the peer: {exc}", code="no_answer") from exc
+        return date_s * 1000 - 1000 - int((self._loop_s() - begun_s) * 1000)
+
+    def _loop_s(self) -> float:
+        return self._wire.network.now_s()
+
+    async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
+        api = ReadingApi(self._hub, self._wire)
+        bounds = Bounds(records_max, time_max_s=120.0, interval_s=0.5)
+        return await Reading(api, since_ms, origin_of, bounds).run()  # type: ignore[arg-type] - the calls it makes
+
+
+class ReadingApi:
+    """Those calls of `aws.kinesis_api.KinesisApi` that reading back makes."""
+
+    def __init__(self, hub: Hub, wire: Wire) -> None:
+        self._hub = hub
+        self._wire = wire
+
+    async def shards(self) -> Sequence[Shard]:
+        return await self._call(self._hub.list_shards)
+
+    async def iterator(self, shard: ShardId, position: Position) -> str:
+        return await self._call(lambda: f"{shard}/{self._hub.created_ms}/{self._hub.index(shard, position)}")
+
+    async def get_records(self, token: str, limit: int) -> GetRecordsReply:
+        return await self._call(lambda: self._page(token, limit))
+
+    def _page(self, token: str, limit: int) -> GetRecordsReply:
+        shard, made_ms, index = token.split("/")
+        if int(made_ms) != self._hub.created_ms:
+            raise PositionLost("the stream was made anew")
+        self._hub.throttle()
+        records, following, behind_ms = self._hub.page(ShardId(shard), int(index), min(limit, 7))
+        is_end = behind_ms == 0 and self._hub.is_closed(ShardId(shard))
+        replies = [
+            RecordReply(str(r.sequence), pybase64.b64encode(r.data).decode(), r.partition_key, r.arrival_ms / 1000)
+            for r in records
+        ]
+        return GetRecordsReply(replies, None if is_end else f"{shard}/{made_ms}/{following}", behind_ms)
+
+    async def _call(self, effect: Callable[[], T]) -> T:
+        try:
+            return await self._wire.call(effect)
+        except (Lost, PositionLost) as exc:
+            raise TransientError(f"reading back: {exc}", code="no_answer") from exc
+
+
+class WireClaims:
+    """Implements `ports.ClaimStore`: one attempt a call, as `adapters.redis_claims` makes it."""
+
+    def __init__(self, claims: MemoryClaims, wire: Wire) -> None:
+        self._claims = claims
+        self._wire = wire
+
+    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
+        return await self._call(lambda: self._claims.attach(scope, epoch))
+
+    async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
+        return await self._call(lambda: self._claims.claim(session, batch, claims))
+
+    async def settle(
+        self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber
+    ) -> None:
+        kept = tuple(undone)
+        await self._call(lambda: self._claims.settle(session, batch, kept, watermark))
+
+    async def forget(self, session: ClaimSession) -> None:
+        await self._call(lambda: self._claims.forget(session))
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._wire.call(lambda: at_once(call()))
+        except Lost as exc:
+            raise StoreUnavailable(f"claims: {exc}") from exc
+
+
+class WireLeases:
+    """Implements `ports.LeaseStore`: an owner's write is conditional on the beat, as in `adapters.dynamodb_leases`."""
+
+    def __init__(self, leases: MemoryLeases, wire: Wire, on_written: Callable[[Lease], None]) -> None:
+        self._leases = leases
+        self._wire = wire
+        self._on_written = on_written
+
+    async def rows(self, source: SourceName) -> Sequence[Lease]:
+        return await self._call(lambda: self._leases.rows(source))
+
+    async def create(self, source: SourceName, shard: Shard, incarnation: str) -> None:
+        await self._call(lambda: self._leases.create(source, shard, incarnation))
+
+    async def acquire(self, seen: Lease, owner: str) -> Lease | None:
+        return await self._call(lambda: self._leases.acquire(seen, owner))
+
+    async def renew(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> Lease:
+        kept = dict(checkpoints)
+        return await self._owned(held, lambda known: self._renewed(known, kept))
+
+    async def release(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> None:
+        kept = dict(checkpoints)
+        await self._owned(held, lambda known: self._released(known, kept))
+
+    def _renewed(self, held: Lease, checkpoints: dict[LinkName, Checkpoint]) -> Lease:
+        row = at_once(self._leases.renew(held, checkpoints))
+        self._on_written(row)
+        return row
+
+    def _released(self, held: Lease, checkpoints: dict[LinkName, Checkpoint]) -> Lease:
+        at_once(self._leases.release(held, checkpoints))
+        row = self._row(held)
+        assert row is not None
+        self._on_written(row)
+        return row
+
+    async def _owned(self, held: Lease, write: Callable[[Lease], Lease]) -> Lease:
+        """A failed condition is looked into by the client; only somebody else's hand in the row is Fenced."""
+        known = held
+        for _ in range(CLIENT_TRIES):
+            written, row = await self._call_now(lambda known=known: self._if_beat(known, write))
+            if written is not None:
+                return written
+            if row is None or (row.owner, row.epoch) != (held.owner, held.epoch):
+                raise Fenced(f"lease {held.source}/{held.shard} is no longer held")
+            known = row
+        raise StoreUnavailable("the row changed under every write")
+
+    def _if_beat(self, known: Lease, write: Callable[[Lease], Lease]) -> tuple[Lease | None, Lease | None]:
+        row = self._row(known)
+        is_released_by_us = row is not None and (row.owner, row.epoch) == (None, known.epoch)
+        if row is not None and row.beat != known.beat and not is_released_by_us:
+            return None, row
+        return write(known), row
+
+    def _row(self, seen: Lease) -> Lease | None:
+        return next((row for row in at_once(self._leases.rows(seen.source)) if row.shard == seen.shard), None)
+
+    async def ask(self, seen: Lease, wanted_by: str) -> bool:
+        return await self._call(lambda: self._leases.ask(seen, wanted_by))
+
+    async def delete(self, seen: Lease) -> bool:
+        return await self._call(lambda: self._leases.delete(seen))
+
+    async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
+        return await self._call(lambda: self._leases.link_start(source, link, proposed))
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await self._call_now(lambda: at_once(call()))
+
+    async def _call_now(self, effect: Callable[[], T]) -> T:
+        try:
+            return await self._wire.call(effect)
+        except Lost as exc:
+            raise StoreUnavailable(f"lease table: {exc}") from exc
+
+
+class WireQuarantine:
+    """Implements `ports.Quarantine`."""
+
+    def __init__(self, quarantine: MemoryQuarantine, wire: Wire, on_put: Callable[[Quarantined], None]) -> None:
+        self._quarantine = quarantine
+        self._wire = wire
+        self._on_put = on_put
+
+    async def put(self, event: Quarantined) -> None:
+        def effect() -> None:
+            at_once(self._quarantine.put(event))
+            self._on_put(event)
+
+        try:
+            await self._wire.call(effect)
+        except Lost as exc:
+            raise StoreUnavailable(f"quarantine: {exc}") from exc
+
+
+class Tally:
+    """Implements `ports.Telemetry`: totals by name and labels."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, int] = {}
+
+    def count(self, name: str, value: int, /, **labels: str) -> None:
+        key = "/".join((name, *(labels[label] for label in labels if label not in ("link", "source"))))
+        self.totals[key] = self.totals.get(key, 0) + value
+
+    def gauge(self, name: str, value: float, /, **labels: str) -> None:
+        """Values of the moment are judged from the outside."""
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        """The same."""
+
+
+def snapshot_leases(leases: MemoryLeases) -> tuple[dict, dict]:  # type: ignore[type-arg] - the store's own tables
+    return dict(leases._rows), dict(leases._starts)
+
+
+def restore_leases(leases: MemoryLeases, kept: tuple[dict, dict]) -> None:  # type: ignore[type-arg] - see above
+    leases._rows, leases._starts = dict(kept[0]), dict(kept[1])
+
+
+def snapshot_claims(claims: MemoryClaims) -> dict:  # type: ignore[type-arg] - see above
+    return {
+        scope: replace(state, open=dict(state.open), done=dict(state.done)) for scope, state in claims._scopes.items()
+    }
+
+
+def restore_claims(claims: MemoryClaims, kept: dict) -> None:  # type: ignore[type-arg] - see above
+    claims._scopes = {
+        scope: replace(state, open=dict(state.open), done=dict(state.done)) for scope, state in kept.items()
+    }

@@ -1,0 +1,160 @@
+"""Real workers through simulated disasters: every seed is one history, judged by what was written and what was stored.
+
+`make simulate SEEDS=10000` runs many; a seed that fails here is told with `make simulate TRACE=<seed>`.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .checker import Checker
+from .mutants import MUTANTS
+from .regressions import REGRESSIONS, load
+from .report import explain
+from .run import play, simulate
+
+SEEDS = 320
+AT_ONCE = 32
+"""Seeds of one test: several tests run side by side."""
+QUICK_MUTANTS = {
+    "settle_before_publish": 40,
+    "checkpoint_at_the_last": 40,
+    "ambiguous_answer_taken_for_stored": 40,
+    "retries_to_the_tail": 40,
+    "routes_ignored": 40,
+}
+"""Those that a few seeds show; `make mutants` runs them all."""
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, AT_ONCE))
+def test_whatever_happens_nothing_is_lost_doubled_looped_or_reordered_and_all_comes_to_rest(first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        outcome = simulate(seed)
+        assert not outcome.breaches, explain(outcome)
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_a_history_that_once_showed_a_bug_shows_none(name: str) -> None:
+    outcome = play(load(name))
+    assert not outcome.breaches, explain(outcome)
+
+
+@pytest.mark.parametrize("name", QUICK_MUTANTS)
+def test_a_protocol_broken_on_purpose_is_noticed(name: str) -> None:
+    assert name in MUTANTS
+    code = f"from tests.simulation.mutants import hunt; print(hunt({name!r}, {QUICK_MUTANTS[name]}))"
+    assert _python(code).startswith("(")
+
+
+HISTORY = """
+import gc, hashlib
+from tests.simulation.run import simulate
+{before}
+outcome = simulate({seed}, has_logs=True)
+print(outcome.steps, hashlib.sha256("\\n".join(outcome.trace).encode()).hexdigest())
+"""
+ANOTHER_HEAP = "kept = [simulate(999), [object() for _ in range(12345)], {str(n): n for n in range(999)}]; gc.collect()"
+
+
+@pytest.mark.parametrize("seed", [3, 7])
+def test_one_seed_is_one_history_whatever_the_hash_seed_and_the_heap(seed: int) -> None:
+    one = _python(HISTORY.format(before="", seed=seed), hash_seed="1")
+    other = _python(HISTORY.format(before=ANOTHER_HEAP, seed=seed), hash_seed="4242")
+    assert one == other
+
+
+def test_different_seeds_are_different_histories() -> None:
+    first, second = (hashlib.sha256("\n".join(simulate(seed).trace).encode()).hexdigest() for seed in (3, 7))
+    assert first != second
+
+
+def _python(code: str, hash_seed: str = "0") -> str:
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+# --- the checker itself --------------------------------------------------------------------------------------------
+
+ANY = ("1", "shard-0")
+
+
+def checker(kind: str = "mesh") -> Checker:
+    """Three regions; events 1 and 2 of key k were written in a."""
+    made = Checker(("a", "b", "c"), (kind,))
+    for number in (1, 2):
+        made.produced(0.0, "a", ANY, number, "k", b'{"n":%d}' % number, "good")
+    return made
+
+
+def replica(made: Checker, number: int, region: str, way: str = "a", key: str = "k", more: str = "") -> None:
+    path = ",".join(f'"{name}"' for name in way)
+    data = f'{{"_replicator":{{"gen":1,"path":[{path}]}},"n":{number}{more}}}'.encode()
+    made.replicated(1.0, region, ANY, 100 + number, key, data)
+
+
+def test_the_checker_is_content_with_a_history_in_order() -> None:
+    made = checker()
+    for number, region in ((1, "b"), (2, "b"), (1, "c"), (2, "c")):
+        replica(made, number, region)
+    made.checkpointed(2.0, "a", ANY, "b", 2)
+    assert (made.breaches, made.missing) == ([], {})
+
+
+def test_the_checker_names_what_is_missing() -> None:
+    made = checker()
+    replica(made, 1, "b")
+    assert len(made.missing) == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "numbers"), [("stored 2 times", (1, 1)), ("order: 1 came to b after 2", (2, 1))], ids=["twice", "order"]
+)
+def test_the_checker_sees_duplicates_and_reordering(told: str, numbers: tuple[int, int]) -> None:
+    made = checker()
+    for number in numbers:
+        replica(made, number, "b")
+    assert told in made.breaches[0]
+
+
+def test_the_checker_sees_a_loop() -> None:
+    made = checker()
+    replica(made, 1, "a", "ab")
+    assert "loop" in made.breaches[0]
+
+
+def test_the_checker_sees_a_way_that_is_no_route() -> None:
+    made = checker("mesh")
+    replica(made, 1, "c", "ab")
+    assert "no route" in made.breaches[0]
+
+
+@pytest.mark.parametrize(("key", "more"), [("other", ""), ("k", ',"added":1')])
+def test_the_checker_sees_an_altered_event(key: str, more: str) -> None:
+    made = checker()
+    replica(made, 1, "b", key=key, more=more)
+    assert "altered" in made.breaches[0]
+
+
+def test_the_checker_sees_a_checkpoint_that_passed_an_event() -> None:
+    made = checker()
+    replica(made, 1, "b")
+    made.checkpointed(2.0, "a", ANY, "b", 2)
+    assert "passed" in made.breaches[0]
+
+
+def test_the_checker_lets_a_checkpoint_pass_what_is_in_the_quarantine() -> None:
+    made = checker()
+    made.produced(0.0, "a", ANY, 3, "k", b"[3]", "broken")
+    replica(made, 1, "b")
+    replica(made, 2, "b")
+    made.quarantined("a", "b", b"[3]")
+    made.checkpointed(2.0, "a", ANY, "b", 3)
+    assert made.breaches == []

@@ -1,0 +1,259 @@
+"""One history: regions with their streams and stores, the workers in them, producers, and disasters."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
+from typing import Any
+
+from msgspec import Struct
+
+from replicator.adapters.memory_claims import MemoryClaims
+from replicator.adapters.memory_leases import MemoryLeases
+from replicator.adapters.memory_quarantine import MemoryQuarantine
+from replicator.core.model import Lease, SequenceNumber
+from replicator.core.topology import Topologies
+from replicator.ports import Entry, Quarantined, SinkLimits
+from replicator.worker.service import Service
+
+from . import ports
+from .build import DRAIN_S, LEASES, Parts, make_service, peers, topologies
+from .checker import END, Allowed, Checker
+from .loop import OWNER, Process, VirtualLoop
+from .network import Network, Wire
+from .scenario import IN_DOUBT_WAIT_S, LOAD_S, RECORD_BYTES_MAX, REFUSED, SIGNATURE_S, Event, Scenario
+
+EPOCH_MS = 1_800_000_000_000
+SETTLED_S = LOAD_S + 30 * IN_DOUBT_WAIT_S
+"""When everything must be where it belongs."""
+DRAINED_S = DRAIN_S + LEASES.duration_s + 10.0
+"""How long a graceful stop may take when nothing is wrong."""
+TIMEOUTS_S = {"stream": 4.0, "leases": LEASES.answer_s * 2, "claims": 1.0, "quarantine": 2.0}
+
+
+class Region:
+    """What AWS keeps for a region, whatever happens to its workers."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        plan = world.plan
+        self.name = name
+        self.skew_ms = plan.skews_ms[name]
+        self.loop = world.loop
+        self.hub = ports.Hub(self.now_ms, plan.shards[name], world.stored(name))
+        self.hub.rng = random.Random(f"hub {plan.seed} {name}")
+        self.leases = MemoryLeases()
+        self.claims = MemoryClaims(self.now_ms)
+        self.quarantine = MemoryQuarantine()
+        self.generation = 1
+        self.paused: set[str] = set()
+        """Peers whose links are paused by configuration."""
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + self.skew_ms + int(self.loop.now_s * 1000)
+
+
+class Worker:
+    """One worker process of a region."""
+
+    def __init__(self, region: Region, name: str, context: Context, process: Process) -> None:
+        self.region = region
+        self.name = name
+        self.context = context
+        self.process = process
+        self.service: Service
+        self.task: asyncio.Task[None]
+        self.stopping: asyncio.Task[None] | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.process.is_dead and not self.task.done()
+
+
+class Outcome(Struct, frozen=True):
+    """How a history ended. ``trace`` tells it, a line an event of the world."""
+
+    seed: int
+    breaches: tuple[str, ...]
+    counted: dict[str, int]
+    totals: dict[str, int]
+    trace: tuple[str, ...]
+    ended_s: float
+    steps: int
+
+
+class World:
+    def __init__(self, plan: Scenario, loop: VirtualLoop) -> None:
+        self.plan = plan
+        self.loop = loop
+        self.trace: list[tuple[float, str, tuple[object, ...]]] = []
+        self.context = copy_context()
+        self.network = Network(loop, self.context, random.Random(f"network {plan.seed}"))
+        self.tally = ports.Tally()
+        allowed = Allowed(duplicates=plan.in_doubt == "resend" or plan.read_back_records_max < 1000)
+        allowed.reordering = plan.ordering == "none"
+        self.checker = Checker(plan.regions, plan.kinds, allowed)
+        self.producing: Event | None = None
+        self.regions = {name: Region(self, name) for name in plan.regions}
+        self.workers: list[Worker] = []
+        self.is_over = False
+        self._names = iter(range(10_000))
+
+    # --- what is seen ----------------------------------------------------------------------------------------------
+
+    def note(self, what: str, *args: object) -> None:
+        self.trace.append((self.loop.now_s, what, args))
+
+    def breach(self, what: str) -> None:
+        self.checker.breaches.append(f"{self.loop.now_s:9.3f} {what}")
+
+    def stored(self, region: str) -> Callable[[ports.Hub, Entry, SequenceNumber], None]:
+        def on_store(hub: ports.Hub, entry: Entry, sequence: SequenceNumber) -> None:
+            shard = (str(hub.created_ms), hub.shard_of(entry.partition_key))
+            place = (self.loop.now_s, region, shard, sequence, entry.partition_key, entry.data)
+            event = self.producing
+            self.note("%s stores %s in %s: %s", region, entry.partition_key, shard[1][-2:], entry.data)
+            if event is not None:
+                self.checker.produced(*place, event.kind)
+            else:
+                self.checker.replicated(*place)
+
+        return on_store
+
+    def _lease_written(self, region: str) -> Callable[[Lease], None]:
+        def on_written(row: Lease) -> None:
+            self.note("%s lease %s of %s epoch %d: %s", region, row.shard[-2:], row.owner, row.epoch, row.checkpoints)
+            for link, checkpoint in row.checkpoints.items():
+                sequence = getattr(checkpoint.position, "sequence", None)
+                if type(checkpoint.position).__name__ == "ShardEnd":
+                    sequence = END
+                if sequence is not None:
+                    shard = (row.incarnation, row.shard)
+                    self.checker.checkpointed(self.loop.now_s, region, shard, link.partition(":")[2], sequence)
+
+        return on_written
+
+    def _quarantined(self, region: str) -> Callable[[Quarantined], None]:
+        def on_put(event: Quarantined) -> None:
+            self.note("%s quarantines %s for %s: %s", region, event.data, event.link, event.reason)
+            self.checker.quarantined(region, event.link.partition(":")[2], event.data)
+
+        return on_put
+
+    # --- workers ---------------------------------------------------------------------------------------------------
+
+    def start_worker(self, region: str) -> Worker:
+        name = f"{region}{next(self._names)}"
+        process = Process(name)
+        context = self.context.copy()
+        context.run(OWNER.set, process)
+        worker = Worker(self.regions[region], name, context, process)
+        worker.service = context.run(self._make_service, worker)
+        worker.task = self.loop.create_task(worker.service.run(), context=context)
+        worker.task.add_done_callback(lambda task: self._ended(worker, task), context=self.context)
+        self.workers.append(worker)
+        self.note("%s starts", name)
+        return worker
+
+    def _make_service(self, worker: Worker) -> Service:
+        region = worker.region
+
+        def wire(service: str, at: str) -> Wire:
+            target = f"{service}@{at}"
+            return Wire(self.network, worker.process, region.name, target, TIMEOUTS_S[service])
+
+        limits = SinkLimits(self.plan.records_max, 100_000, RECORD_BYTES_MAX)
+        sinks: dict[str, Any] = {
+            peer: ports.WireSink(
+                self.regions[peer].hub, wire("stream", peer), limits, region.now_ms, SIGNATURE_S, REFUSED
+            )
+            for peer in peers(self.topology(region.name), region.name)
+        }
+        parts = Parts(
+            source=ports.WireSource(region.hub, wire("stream", region.name)),
+            sinks=sinks,
+            leases=ports.WireLeases(region.leases, wire("leases", region.name), self._lease_written(region.name)),
+            claims=ports.WireClaims(region.claims, wire("claims", region.name)),
+            quarantine=ports.WireQuarantine(
+                region.quarantine, wire("quarantine", region.name), self._quarantined(region.name)
+            ),
+            clock=region,
+            telemetry=self.tally,
+        )
+        topology = self.topology(region.name)
+        return make_service(self.plan, topology, region.name, worker.name, parts, frozenset(region.paused))
+
+    def _ended(self, worker: Worker, task: "asyncio.Task[None]") -> None:
+        if self.is_over:
+            return
+        self.note("%s ended", worker.name)
+        if task.cancelled() or task.exception() is not None:
+            self.breach(f"{worker.name} ended by itself: {task.exception()!r}")
+        elif worker.stopping is None:
+            self.breach(f"{worker.name} ended by itself")
+
+    def topology(self, region: str) -> Topologies:
+        return topologies(self.plan.regions, self.plan.kinds, self.regions[region].generation)
+
+    def alive(self, region: str | None = None) -> list[Worker]:
+        return [w for w in self.workers if w.is_alive and region in (None, w.region.name)]
+
+    def running(self) -> list[Worker]:
+        """Those that are neither stopped nor on their way out."""
+        return [w for w in self.alive() if not w.process.is_stopped and w.stopping is None]
+
+    def kill(self, worker: Worker) -> None:
+        self.note("%s is killed", worker.name)
+        self.loop.kill_process(worker.process)
+
+    def drain(self, worker: Worker) -> None:
+        self.note("%s is asked to stop", worker.name)
+        worker.stopping = self.loop.create_task(worker.service.drain(), context=worker.context)
+
+    def later(self, delay_s: float, what: Callable[..., object], *args: object) -> None:
+        self.loop.call_later(delay_s, what, *args, context=self.context)
+
+    def produce(self, event: Event) -> None:
+        self.producing = event
+        try:
+            self.regions[event.region].hub.store(Entry(event.data, event.key))
+        finally:
+            self.producing = None
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def unsettled(self) -> Iterator[str]:
+        """What is not yet where it belongs, or not yet passed by a checkpoint."""
+        yield from self.checker.missing.values()
+        for region in self.regions.values():
+            for shard in region.hub.list_shards():
+                for peer in peers(self.topology(region.name), region.name):
+                    if not self.checker.is_passed(region.name, (str(region.hub.created_ms), shard.id), peer):
+                        yield f"checkpoint of {region.name}/{shard.id} for the link to {peer}"
+
+    def judge_memory(self) -> None:
+        """Queues hold what their settings say and one span more, windows what they say and one page more."""
+        plan = self.plan
+        for worker in self.running():
+            for held in worker.service._runners.values():
+                log = held.log
+                if log.window_bytes > plan.window_bytes and len(log._segments) > 1:
+                    self.breach(f"{worker.name}: a window of {log.window_bytes} bytes")
+                for channel in held.channels.values():
+                    span_max = min(plan.span_records_max, plan.records_per_read) * RECORD_BYTES_MAX * 2
+                    if channel.open_bytes > plan.open_bytes_max + span_max:
+                        self.breach(f"{worker.name}: {channel.open_bytes} bytes are under way")
+                    if len(channel._settlement.open) > plan.open_spans_max:
+                        self.breach(f"{worker.name}: {len(channel._settlement.open)} spans are open")
+
+    def outcome(self) -> Outcome:
+        checker = self.checker
+        trace = tuple(f"{at_s:9.3f} {what % args}" for at_s, what, args in self.trace)
+        return Outcome(
+            self.plan.seed,
+            tuple(checker.breaches),
+            dict(checker.counted),
+            dict(sorted(self.tally.totals.items())),
+            trace,
+            self.loop.now_s,
+            self.loop.steps,
+        )
