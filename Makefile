@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint drill faults bench clean setup
+.PHONY: demo test simulate mutants lint drill faults bench clean setup
 
 setup: $(READY)
 
@@ -19,6 +19,14 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n 3 --dist loadgroup -q $(ARGS)
+
+SEEDS ?= 1000
+FROM ?= 1
+simulate: $(READY)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(if $(TRACE),--trace $(TRACE))
+
+mutants: $(READY)
+	$(BIN)/python -m tests.simulation.mutants $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -185,7 +185,13 @@ class _Builder:
             aggregate=chosen.aggregate,
             in_flight_max=chosen.in_flight_max,
             in_doubt=chosen.in_doubt,
+            in_doubt_beyond=chosen.in_doubt_beyond,
             in_doubt_wait_s=chosen.in_doubt_wait_s,
+            request_lifetime_s=chosen.request_lifetime_s,
+            signature_window_s=limits.signature_window_s,
+            clock_margin_s=limits.clock_margin_s,
+            believe_after_s=config.leases.duration_s,
+            read_back_bytes_max=limits.read_back_bytes_max,
             is_paused=chosen.paused,
             on_poison=chosen.on_poison,
             backoff_max_s=limits.backoff_max_s,
@@ -195,8 +201,17 @@ class _Builder:
             api,
             record_bytes_max=sink.record_bytes_max,
             read_back_interval_s=limits.read_back_interval_s,
+            read_back_max_s=limits.read_back_max_s,
         )
-        return Link(source=name, peer=peer, sink=adapter, settings=settings, telemetry=self._telemetry, rng=self._rng)
+        return Link(
+            source=name,
+            peer=peer,
+            sink=adapter,
+            settings=settings,
+            clock=WallClock(),
+            telemetry=self._telemetry,
+            rng=self._rng,
+        )
 
     async def _kinesis(self, region: Region, stream: str, http: aiohttp.ClientSession) -> KinesisApi:
         url = await self._aws.endpoint(SERVICE, region, self._config.regions[region].endpoints.kinesis)

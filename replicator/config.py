@@ -233,11 +233,20 @@ class LinkDefaults(Model):
     aggregate: Literal["none", "kpl"] = Field("none", description="kpl packs waiting events of a key into one record")
     in_flight_max: int = Field(4, ge=1, le=64, description="Requests under way per shard")
     in_doubt: Literal["verify", "resend"] = "verify"
-    in_doubt_wait_s: float = Field(
-        330,
+    in_doubt_beyond: Literal["resend", "hold"] = Field(
+        "resend", description="When the peer can't give certainty: send again and count, or hold the shard, loudly"
+    )
+    in_doubt_wait_s: float | None = Field(
+        None,
         ge=0,
         le=3600,
-        description="AWS accepts a signature for 300 s; shorter is for tests on one machine",
+        description="In place of the computed wait (request_lifetime_s and a margin); a shorter one may duplicate",
+    )
+    request_lifetime_s: float = Field(
+        30,
+        ge=5,
+        le=3600,
+        description="How long after signing a request may take effect: dated back, the peer refuses it",
     )
     paused: bool = False
     on_poison: Literal["skip", "hold_key"] = Field(
@@ -315,7 +324,17 @@ class LimitsConfig(Model):
     memory_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="Events in memory per worker, all copies")
     request_timeout_s: float = Field(10, gt=0, le=60)
     backoff_max_s: float = Field(20, gt=0, le=300)
-    read_back_interval_s: float = Field(1.0, ge=0, le=60)
+    read_back_interval_s: float = Field(
+        1.0, ge=0, le=60, description="Between two GetRecords on one shard of a peer; its consumers share 5 a second"
+    )
+    read_back_max_s: float = Field(600, gt=0, le=86_400, description="Of one reading back")
+    read_back_bytes_max: int = Field(4 * 1024**3, ge=1024 * 1024, description="Of one reading back")
+    signature_window_s: float = Field(
+        300, ge=10, le=3600, description="How long after its date a peer takes a signed request; AWS: 300 s"
+    )
+    clock_margin_s: float = Field(
+        10, ge=1, le=300, description="For clocks that disagree and for the peer's own work on a request"
+    )
 
 
 class Config(Model):

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Collection, Iterator, Sequence
 
 from replicator.config import Config, GenerationConfig, LinkDefaults
+from replicator.config_in_doubt import in_doubt
 from replicator.config_regions import named_regions
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.model import Region
@@ -14,6 +15,7 @@ def across(document: Document, config: Config) -> Iterator[Problem]:
     """Problems that no single field shows."""
     yield from _unknown_names(document, config)
     yield from _duplicate_links(document, config)
+    yield from in_doubt(document, config)
     yield from _unknown_regions(document, config, ("sources", "sinks", "links"))
     strangers = list(_unknown_regions(document, config, ("topology",)))
     # A topology over regions that don't exist proves nothing, so the one is reported before the other.

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from replicator.config import Config
+from replicator.config import Config, LinkDefaults
 from replicator.core.kpl import PACKED_BYTES_MAX, PACKED_EVENTS_MAX
 from replicator.core.model import Region
 from replicator.core.topology import Generation
@@ -80,7 +80,14 @@ def _link(config: Config, source: str, here: Region, peer: Region) -> dict[str, 
         "reads": config.sources[source].stream_in(here),
         "writes": sink.stream_in(peer),
         **settings.model_dump(),
+        "in_doubt_wait_s": _wait_s(config, settings),
     }
+
+
+def _wait_s(config: Config, link: LinkDefaults) -> float:
+    """How long a takeover waits where the peer refuses late requests."""
+    computed_s = link.request_lifetime_s + config.limits.clock_margin_s
+    return computed_s if link.in_doubt_wait_s is None else link.in_doubt_wait_s
 
 
 def _link_table(config: Config) -> Table:

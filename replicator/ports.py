@@ -17,6 +17,7 @@ from replicator.core.model import (
     ShardId,
     SourceName,
 )
+from replicator.core.peer_clock import PeerTime
 
 
 class Clock(Protocol):
@@ -98,12 +99,17 @@ class SinkLimits(Struct, frozen=True):
     record_bytes_max: int
 
 
+NOT_KEPT = "the peer no longer keeps what is so old"
+"""Why a reading back is not complete for good: unlike a bound, this will not be otherwise next time."""
+
+
 class Found(Struct, frozen=True):
-    """What reading a sink back saw. Not ``complete``: a bound was hit, so absence proves nothing."""
+    """What reading a sink back saw. Not ``is_complete``: absence proves nothing, for the reason ``why``."""
 
     origins: frozenset[Origin]
     is_complete: bool
     records_read: int
+    why: str = ""
 
 
 class Sink(Protocol):
@@ -120,22 +126,37 @@ class Sink(Protocol):
     async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
         """Store the entries; per entry None when stored, else the vendor's error code (not stored, may be repeated).
 
-        ``signed_ms`` (our clock; now by default) dates the request: the receiver refuses it a fixed time later, however
-        long it was held up on the way. It must have been taken before the right to send was checked.
-        Raises TransientError when nothing was stored, InDoubt when nobody knows, Refused when the request as such is
-        invalid, Misconfigured when an operator must act.
+        ``signed_ms`` (now by default) dates the request: the receiver refuses it a fixed time later by its own clock,
+        however long it was held up on the way (`core.in_doubt`). It must have been taken before the right to send was
+        checked. Raises TransientError when nothing was stored (code ``late`` when the date had expired), InDoubt when
+        nobody knows, Refused when the request as such is invalid, Misconfigured when an operator must act.
         """
         ...
 
-    async def peer_time_ms(self) -> int:
-        """A lower bound of the peer's clock now: what it says, minus the stated error. Raises TransientError."""
+    async def peer_time(self) -> PeerTime:
+        """Bounds of the peer's clock, from what it says and the stated error. Raises TransientError."""
         ...
 
-    async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
+    async def refuses(self, dated_ms: int) -> bool:
+        """Make a harmless call of this date: whether the peer refuses it as expired. Raises TransientError."""
+        ...
+
+    async def read_back(
+        self,
+        since_ms: int,
+        origin_of: Callable[[bytes], Origin | None],
+        *,
+        records_max: int,
+        bytes_max: int | None = None,
+        until_ms: int | None = None,
+        keys: Collection[str] | None = None,
+    ) -> Found:
         """Read what arrived since ``since_ms`` (peer's clock) up to the tip of every shard, through resharding.
 
         ``origin_of`` gives the origin of those records that are of interest; those in KPL aggregates are shown to it
-        one by one. Raises TransientError.
+        one by one. A shard that shows an arrival behind ``until_ms`` needs no further reading. Shards that could hold
+        none of ``keys`` are left out. Not complete when a bound was met, or when the peer no longer keeps what is as
+        old as ``since_ms``. Raises TransientError.
         """
         ...
 

@@ -22,6 +22,7 @@ from replicator.core.model import (
     Checkpoint,
     ClaimMark,
     Lease,
+    Lifetime,
     LinkName,
     Position,
     Shard,
@@ -277,6 +278,7 @@ class DynamoDbLeases:
             self._position(stored["position"]["S"], key),
             int(stored["floor"]["N"]) if "floor" in stored else None,
             _parse_mark(released) if released is not None else None,
+            _parse_lifetime(stored["lifetime"]["S"]) if "lifetime" in stored else None,
         )
 
     def _position(self, text: str, key: Item) -> Position:
@@ -327,12 +329,20 @@ def _stored(checkpoint: Checkpoint) -> Item:
         stored["floor"] = {"N": str(checkpoint.attempt_floor_ms)}
     if checkpoint.released is not None:
         stored["released"] = {"S": f"{checkpoint.released.incarnation}:{checkpoint.released.batch}"}
+    if checkpoint.lifetime is not None:
+        # A worker that doesn't know this attribute leaves it out when it writes, and so is waited for in full.
+        stored["lifetime"] = {"S": f"{checkpoint.lifetime.epoch}:{checkpoint.lifetime.ms}"}
     return stored
 
 
 def _parse_mark(text: str) -> ClaimMark:
     incarnation, _, batch = text.rpartition(":")
     return ClaimMark(incarnation, int(batch))
+
+
+def _parse_lifetime(text: str) -> Lifetime:
+    epoch, _, ms = text.partition(":")
+    return Lifetime(int(ms), int(epoch))
 
 
 async def ensure_table(client: Any, table: str) -> None:

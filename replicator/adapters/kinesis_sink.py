@@ -1,26 +1,33 @@
 """A Kinesis stream in a peer region as a sink: one PutRecords a request, and reading back what is in doubt."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 import pybase64
 from msgspec import Struct
+from msgspec.structs import replace
 
+from replicator.aws.failures import LATE
 from replicator.aws.kinesis_api import (
     PUT_RECORDS_MAX,
     PUT_REQUEST_BYTES_MAX,
     RECORD_BYTES_MAX,
     KinesisApi,
+    Summary,
 )
-from replicator.aws.kinesis_reading import Bounds, Reading
+from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
 from replicator.aws.transport import Reply, ServiceError
+from replicator.core.hash_range import hash_key
 from replicator.core.model import Origin
+from replicator.core.peer_clock import PeerTime
 from replicator.errors import InDoubt, Refused, TransientError
-from replicator.ports import Entry, Found, SinkLimits
+from replicator.ports import NOT_KEPT, Entry, Found, SinkLimits
 
 CLOCK_FRESH_S = 60.0
 DATE_RESOLUTION_MS = 1000
+HOUR_MS = 3_600_000
+READ_BACK_BYTES_MAX = 4 * 1024**3
 
 
 class _Failures(Struct, rename="pascal"):
@@ -43,8 +50,9 @@ _text = msgspec.json.Encoder()
 class KinesisSink:
     """Implements `ports.Sink`.
 
-    ``read_back_interval_s``: the least time between two GetRecords on one shard; its consumers share the five a
-    second. ``read_back_max_s`` bounds one reading back; what it did not reach makes it incomplete.
+    ``read_back_interval_s``: the least time between two GetRecords on one shard, of all readings together; its
+    consumers share the five a second. ``read_back_max_s`` bounds one reading back; what it did not reach makes it
+    incomplete.
     """
 
     def __init__(
@@ -59,22 +67,22 @@ class KinesisSink:
     ) -> None:
         self._api = api
         self._limits = SinkLimits(records_max, request_bytes_max, record_bytes_max)
-        self._interval_s = read_back_interval_s
+        self._pace = Pace(read_back_interval_s)
         self._read_back_max_s = read_back_max_s
         self._head = b'{"StreamName":' + _text.encode(api.stream) + b',"Records":['
-        self._clock: tuple[int, float] | None = None
+        self._clock: PeerTime | None = None
 
     @property
     def limits(self) -> SinkLimits:
         return self._limits
 
     async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
-        sent_ms = time.time_ns() // 1_000_000 if signed_ms is None else signed_ms
+        sent_ms = time.time_ns() // 1_000_000
         try:
-            reply = await self._api.put_records(self._body(entries), sent_ms)
+            reply = await self._api.put_records(self._body(entries), signed_ms)
         except ServiceError as exc:
             raise Refused(f"PutRecords on {self._api.stream}: {exc}") from exc
-        self._note_clock(reply)
+        self._clock = _peer_time(reply) or self._clock
         try:
             return _results(reply.body, len(entries))
         except ValueError as exc:  # msgspec's errors are ValueErrors
@@ -94,32 +102,63 @@ class KinesisSink:
         parts[-1] = b"}]}"
         return b"".join(parts)
 
-    async def peer_time_ms(self) -> int:
-        clock = self._clock
-        if clock is None or time.monotonic() - clock[1] > CLOCK_FRESH_S:
-            try:
-                _, reply = await self._api.summary()
-            except ServiceError as exc:
-                raise TransientError(f"{self._api.stream}: {exc}", code=exc.code) from exc
-            if reply.date_ms is None:
-                raise TransientError(f"{self._api.stream}: the answer has no Date header", code="no_date")
-            clock = self._note_clock(reply)
-        if clock is None:
-            raise AssertionError("an answer with a date sets the clock")
-        return clock[0] + int((time.monotonic() - clock[1]) * 1000)
-
-    def _note_clock(self, reply: Reply) -> tuple[int, float] | None:
-        """The Date header names the second in which the answer was made, at the earliest when the request left."""
-        if reply.date_ms is not None:
-            self._clock = (reply.date_ms - DATE_RESOLUTION_MS - reply.round_trip_ms, time.monotonic())
+    async def peer_time(self) -> PeerTime:
+        if self._clock is None or time.monotonic() - self._clock.at_s > CLOCK_FRESH_S:
+            _, self._clock = await self._summary()
         return self._clock
 
-    async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
-        bounds = Bounds(records_max, self._read_back_max_s, self._interval_s)
+    async def _summary(self) -> tuple[Summary, PeerTime]:
         try:
-            return await Reading(self._api, since_ms, origin_of, bounds).run()
+            summary, reply = await self._api.summary()
+        except ServiceError as exc:
+            raise TransientError(f"{self._api.stream}: {exc}", code=exc.code) from exc
+        told = _peer_time(reply)
+        if told is None:
+            raise TransientError(f"{self._api.stream}: the answer has no Date header", code="no_date")
+        return summary, told
+
+    async def refuses(self, dated_ms: int) -> bool:
+        try:
+            await self._api.summary(dated_ms)
+        except ServiceError as exc:
+            raise TransientError(f"{self._api.stream}: {exc}", code=exc.code) from exc
+        except TransientError as exc:
+            if exc.code != LATE:
+                raise
+            return True
+        return False
+
+    async def read_back(
+        self,
+        since_ms: int,
+        origin_of: Callable[[bytes], Origin | None],
+        *,
+        records_max: int,
+        bytes_max: int | None = None,
+        until_ms: int | None = None,
+        keys: Collection[str] | None = None,
+    ) -> Found:
+        bounds = Bounds(records_max, READ_BACK_BYTES_MAX if bytes_max is None else bytes_max, self._read_back_max_s)
+        wanted = Wanted(since_ms, until_ms, None if keys is None else frozenset(map(hash_key, keys)))
+        try:
+            found = await Reading(self._api, wanted, origin_of, bounds, self._pace).run()
         except ServiceError as exc:
             raise TransientError(f"reading {self._api.stream} back: {exc}", code=exc.code) from exc
+        # Behind the reading: what it did not find may have been trimmed before it came by.
+        summary, told = await self._summary()
+        kept_since_ms = told.latest_ms - summary.retention_period_hours * HOUR_MS
+        if found.is_complete and since_ms < kept_since_ms:
+            return replace(found, is_complete=False, why=NOT_KEPT)
+        return found
+
+
+def _peer_time(reply: Reply) -> PeerTime | None:
+    """The Date header names the second in which the answer was made; a second more, should it have been rounded up."""
+    if reply.date_ms is None:
+        return None
+    on_the_way_ms = int((reply.received_s - reply.sent_s) * 1000) + 1
+    latest_ms = reply.date_ms + 2 * DATE_RESOLUTION_MS + on_the_way_ms
+    return PeerTime(reply.date_ms - DATE_RESOLUTION_MS, latest_ms, reply.received_s)
 
 
 def _results(body: bytes, count: int) -> Sequence[str | None]:

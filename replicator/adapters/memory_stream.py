@@ -9,13 +9,15 @@ and a counter), the record's index (24), the shard's number (8). So it grows wit
 unique over incarnations, and tells its shard.
 """
 
+import asyncio
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Sequence
-from hashlib import md5
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
+from replicator.core.hash_range import HASH_END, could_hold, hash_key
+from replicator.core.in_doubt import SIGNATURE_WINDOW_MS
 from replicator.core.kpl import events
 from replicator.core.model import (
     After,
@@ -29,16 +31,14 @@ from replicator.core.model import (
     ShardId,
     TrimHorizon,
 )
-from replicator.errors import Misconfigured, PositionLost, Refused, TransientError
-from replicator.ports import Cursor, Entry, Found, Page, SinkLimits, SourceInfo
+from replicator.core.peer_clock import PeerTime
+from replicator.errors import PositionLost, Refused, TransientError
+from replicator.ports import NOT_KEPT, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
-HASH_END = 2**128
-SIGNATURE_MS = 300_000
-"""SigV4: a request is refused five minutes after the date it was signed for."""
 PARTITION_KEY_CHARACTERS_MAX = 256
 _SHARD_NUMBERS, _INDICES, _MADE, _COUNTS = 10**8, 10**24, 10**23, 10**9
 
-Operation = Literal["describe", "shards", "open", "read", "put", "peer_time", "read_back"]
+Operation = Literal["describe", "shards", "open", "read", "put", "peer_time", "refuses", "read_back"]
 Before = Callable[[Operation], Awaitable[None]]
 """Called before every call of source and sink, and before each shard of a reading back: may wait, or raise."""
 Fault = Callable[[Sequence[Entry]], Sequence[str | None] | None]
@@ -135,7 +135,7 @@ class MemoryStream:
         del log.records[:count]
 
     def shard_of(self, key: str) -> ShardId:
-        place = int(md5(key.encode(), usedforsecurity=False).hexdigest(), 16)
+        place = hash_key(key)
         is_open = (shard for shard in self._shards.values() if shard.closed_ms is None)
         return next(shard.id for shard in is_open if shard.start <= place < shard.end)
 
@@ -148,7 +148,7 @@ class MemoryStream:
 
     def list_shards(self) -> list[Shard]:
         self._expire()
-        return [Shard(shard.id, shard.parents) for shard in self._shards.values()]
+        return [Shard(shard.id, shard.parents, (shard.start, shard.end - 1)) for shard in self._shards.values()]
 
     def records(self, shard: ShardId) -> list[Record]:
         """What the shard keeps, oldest first; nothing of a shard that is gone."""
@@ -234,10 +234,13 @@ class MemorySource:
 
 
 class MemorySink:
-    """Implements `ports.Sink`."""
+    """Implements `ports.Sink`. ``window_ms``: how long after its date a request is taken, None for ever."""
 
-    def __init__(self, stream: MemoryStream, limits: SinkLimits | None = None) -> None:
+    def __init__(
+        self, stream: MemoryStream, limits: SinkLimits | None = None, window_ms: int | None = SIGNATURE_WINDOW_MS
+    ) -> None:
         self._stream = stream
+        self._window_ms = window_ms
         self._limits = limits or SinkLimits(500, 5 * 1024 * 1024, 1024 * 1024)
 
     @property
@@ -245,9 +248,9 @@ class MemorySink:
         return self._limits
 
     async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
-        if signed_ms is not None and self._stream.now_ms() - signed_ms > SIGNATURE_MS:
-            raise Misconfigured("the request's signature has expired", code="InvalidSignatureException")
         await self._stream.reached("put")
+        if signed_ms is not None and self._has_expired(signed_ms):
+            raise TransientError("the request's signature has expired", code="late")
         self._check(entries)
         codes = self._stream.fault(entries) if self._stream.fault is not None else None
         codes = codes or (None,) * len(entries)
@@ -268,22 +271,47 @@ class MemorySink:
         if max(sizes) > limits.record_bytes_max or sum(sizes) > limits.request_bytes_max:
             raise Refused(f"the largest record has {max(sizes)} bytes, all have {sum(sizes)}: over the limits")
 
-    async def peer_time_ms(self) -> int:
-        await self._stream.reached("peer_time")
-        return self._stream.now_ms() - 1000
+    def _has_expired(self, dated_ms: int) -> bool:
+        return self._window_ms is not None and self._stream.now_ms() - dated_ms > self._window_ms
 
-    async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
+    async def peer_time(self) -> PeerTime:
+        await self._stream.reached("peer_time")
+        now_ms = self._stream.now_ms()
+        return PeerTime(now_ms - 1000, now_ms + 1000, asyncio.get_running_loop().time())
+
+    async def refuses(self, dated_ms: int) -> bool:
+        await self._stream.reached("refuses")
+        return self._has_expired(dated_ms)
+
+    async def read_back(
+        self,
+        since_ms: int,
+        origin_of: Callable[[bytes], Origin | None],
+        *,
+        records_max: int,
+        bytes_max: int | None = None,
+        until_ms: int | None = None,
+        keys: Collection[str] | None = None,
+    ) -> Found:
         """Shard by shard, listed anew each time: what happens meanwhile is seen as a real reading sees it."""
+        hashes = None if keys is None else frozenset(map(hash_key, keys))
         origins: set[Origin] = set()
         seen: set[ShardId] = set()
-        read = 0
-        while fresh := [shard.id for shard in self._stream.list_shards() if shard.id not in seen]:
-            seen.add(fresh[0])
+        read = size = 0
+        while fresh := [shard for shard in self._stream.list_shards() if shard.id not in seen]:
+            shard = fresh[0]
+            seen.add(shard.id)
+            if hashes is not None and not could_hold(shard.hash_range, hashes):
+                continue
             await self._stream.reached("read_back")
-            for record in [r for r in self._stream.records(fresh[0]) if r.arrival_ms >= since_ms]:
-                if read >= records_max:
-                    return Found(frozenset(origins), is_complete=False, records_read=read)
+            for record in [r for r in self._stream.records(shard.id) if r.arrival_ms >= since_ms]:
+                if until_ms is not None and record.arrival_ms > until_ms:
+                    break
+                if read >= records_max or (bytes_max is not None and size >= bytes_max):
+                    return Found(frozenset(origins), is_complete=False, records_read=read, why="a bound was met")
                 read += 1
+                size += len(record.data)
                 found = map(origin_of, events(record.data))
                 origins.update(origin for origin in found if origin is not None)
-        return Found(frozenset(origins), is_complete=True, records_read=read)
+        is_kept = since_ms >= self._stream.now_ms() - self._stream.retention_ms
+        return Found(frozenset(origins), is_kept, read, "" if is_kept else NOT_KEPT)

@@ -48,6 +48,8 @@ ADVICE = (
     ("KMS", "check the state of the stream's KMS key, and that the role of the task may use it"),
 )
 """By how the code begins."""
+LATE = "late"
+"""Code of the error when a request of a chosen date came after the service took it: no effect, date it anew."""
 
 
 class ServiceError(Refused):
@@ -59,12 +61,17 @@ class ServiceError(Refused):
 
 
 class Asked(Struct, frozen=True):
-    """A request as far as its failure is concerned. ``sent_ms`` is our wall clock when it was signed."""
+    """A request as far as its failure is concerned.
+
+    ``sent_ms`` is our wall clock when it was sent. ``is_dated``: its signature has a date of the caller's choice, which
+    tells nothing of our clock and may expire on the way.
+    """
 
     operation: str
     where: str
     is_write: bool
     sent_ms: int
+    is_dated: bool = False
 
 
 class Answer(Struct, frozen=True):
@@ -99,12 +106,10 @@ def failure(asked: Asked, answer: Answer) -> ReplicatorError:
         return ServiceError(code or "RequestEntityTooLarge", text)
     if not 400 <= answer.status < 500 or not code:
         return unknown_effect(asked, said)
-    if code in THROTTLED:
-        return TransientError(text, code="throttled")
-    if code in BUSY:
-        return TransientError(text, code="busy")
     if code in CALLERS_OWN:
         return ServiceError(code, text)
+    if passing := _passing(asked, code, message):
+        return TransientError(text, code=passing)
     return Misconfigured(f"{text}; {_advice(code, asked, answer)}", code=code)
 
 
@@ -116,6 +121,20 @@ def _code_and_message(answer: Answer) -> tuple[str, str]:
         body = _ErrorBody(message=answer.body[:200].decode("utf-8", "replace"))
     code = (body.type or answer.error_type).partition(":")[0].rpartition("#")[2]
     return code, body.message or body.Message or ""
+
+
+def _passing(asked: Asked, code: str, message: str) -> str:
+    """Our code for a refusal that is over by itself; empty for any other."""
+    if code in THROTTLED:
+        return "throttled"
+    if code in BUSY:
+        return "busy"
+    return LATE if asked.is_dated and _has_expired(code, message) else ""
+
+
+def _has_expired(code: str, message: str) -> bool:
+    """AWS: "Signature expired: <date> is now earlier than <now> (<now + 5 min> - 5 min.)"; some say RequestExpired."""
+    return code == "RequestExpired" or (code.startswith("InvalidSignature") and "expired" in message.lower())
 
 
 def _advice(code: str, asked: Asked, answer: Answer) -> str:

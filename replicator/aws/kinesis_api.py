@@ -41,8 +41,14 @@ class GetRecordsReply(Struct, rename="pascal"):
     millis_behind_latest: int = 0
 
 
+class _HashKeyRange(Struct, rename="pascal"):
+    starting_hash_key: str
+    ending_hash_key: str
+
+
 class _ShardReply(Struct, rename="pascal"):
     shard_id: str
+    hash_key_range: _HashKeyRange
     parent_shard_id: str | None = None
     adjacent_parent_shard_id: str | None = None
 
@@ -79,14 +85,14 @@ class KinesisApi:
         self._api = api
         self._timeout_s = timeout_s
 
-    async def put_records(self, body: bytes, signed_ms: int) -> Reply:
-        """The one write, dated ``signed_ms``; raises InDoubt as well."""
-        return await self._api.call(
-            "PutRecords", body, is_write=True, timeout_s=self._timeout_s, signed_s=signed_ms / 1000
-        )
+    async def put_records(self, body: bytes, signed_ms: int | None = None) -> Reply:
+        """The one write, dated ``signed_ms`` (now by default); raises InDoubt as well."""
+        signed_s = None if signed_ms is None else signed_ms / 1000
+        return await self._api.call("PutRecords", body, is_write=True, timeout_s=self._timeout_s, signed_s=signed_s)
 
-    async def summary(self) -> tuple[Summary, Reply]:
-        reply = await self._read("DescribeStreamSummary", {"StreamName": self.stream})
+    async def summary(self, signed_ms: int | None = None) -> tuple[Summary, Reply]:
+        """``signed_ms`` dates the request (now by default): TransientError with code ``late`` when it had expired."""
+        reply = await self._read("DescribeStreamSummary", {"StreamName": self.stream}, signed_ms)
         return decoded(_summary, reply).stream_description_summary, reply
 
     async def shards(self) -> list[Shard]:
@@ -110,9 +116,10 @@ class KinesisApi:
         request = {"ShardIterator": token, "Limit": min(limit, GET_RECORDS_MAX)}
         return decoded(_get_records, await self._read("GetRecords", request))
 
-    async def _read(self, operation: str, request: dict[str, object]) -> Reply:
+    async def _read(self, operation: str, request: dict[str, object], signed_ms: int | None = None) -> Reply:
         body = msgspec.json.encode(request)
-        return await self._api.call(operation, body, is_write=False, timeout_s=self._timeout_s)
+        signed_s = None if signed_ms is None else signed_ms / 1000
+        return await self._api.call(operation, body, is_write=False, timeout_s=self._timeout_s, signed_s=signed_s)
 
 
 def decoded(decoder: msgspec.json.Decoder[T], reply: Reply) -> T:
@@ -124,7 +131,12 @@ def decoded(decoder: msgspec.json.Decoder[T], reply: Reply) -> T:
 
 def _shard(reply: _ShardReply) -> Shard:
     parents = (reply.parent_shard_id, reply.adjacent_parent_shard_id)
-    return Shard(ShardId(reply.shard_id), tuple(ShardId(parent) for parent in parents if parent))
+    span = reply.hash_key_range
+    return Shard(
+        ShardId(reply.shard_id),
+        tuple(ShardId(parent) for parent in parents if parent),
+        (int(span.starting_hash_key), int(span.ending_hash_key)),
+    )
 
 
 def _iterator_type(position: Position) -> dict[str, object]:

@@ -1,11 +1,13 @@
 """Reading a whole stream from a time on, through resharding, with stated bounds: how a sink finds what it stored.
 
-How it works: every listed shard is read from the time on until the service says that its tip is reached, or to its
-end; then the shards are listed again, until no new one appears. So records that went to the children of a shard
-that was closed meanwhile are found too.
+How it works: every listed shard that could hold a key in question is read from the time on until it ends, or the
+service says that its tip is reached, or it shows an arrival behind the time of interest; then the shards are listed
+again, until no new one appears. So records that went to the children of a shard that was closed meanwhile are found
+too.
 
-Why a complete reading proves absence: what was stored before it began lies in a shard that was listed, before the
-tip. A bound that was hit is said, never hidden.
+Why a complete reading proves absence: what was stored before it began lies in a shard that was listed, before the tip.
+Behind an arrival that is too late nothing of interest follows; AWS does not promise that arrival times of a shard never
+decrease, so who asks adds a margin for that. A bound that was met is said, never hidden.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ import pybase64
 from msgspec import Struct
 
 from replicator.aws.kinesis_api import GET_RECORDS_MAX, GetRecordsReply, KinesisApi
+from replicator.core.hash_range import could_hold
 from replicator.core.kpl import events
 from replicator.core.model import AtTimestamp, Origin, ShardId
 from replicator.errors import TransientError
@@ -24,41 +27,77 @@ PAGES_AT_ONCE = 2
 """Answers of up to 10 MiB (30 MiB while decoded) that are in memory together."""
 
 
+class Wanted(Struct, frozen=True):
+    """Times are the peer's clock. ``hashes`` of the keys in question (`core.hash_range`), None for all."""
+
+    since_ms: int
+    until_ms: int | None = None
+    hashes: frozenset[int] | None = None
+
+
 class Bounds(Struct, frozen=True):
-    """``interval_s``: the least time between two GetRecords on one shard, whose consumers share five a second."""
+    """Of one reading. Bytes are those of the records' data; a reading may pass them by the last pages under way."""
 
     records_max: int
+    bytes_max: int
     time_max_s: float
-    interval_s: float
+
+
+class Pace:
+    """The least time between two GetRecords on one shard, whose consumers share five a second; for all readings."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._next_s: dict[ShardId, float] = {}
+
+    async def turn(self, shard: ShardId) -> None:
+        """Return when the shard may be read once more."""
+        now_s = asyncio.get_running_loop().time()
+        self._next_s = {known: at_s for known, at_s in self._next_s.items() if at_s > now_s}
+        turn_s = self._next_s.get(shard, now_s)
+        self._next_s[shard] = turn_s + self._interval_s
+        await asyncio.sleep(turn_s - now_s)
 
 
 class Reading:
     """One reading; `run` it once. Raises TransientError, Misconfigured or ServiceError."""
 
     def __init__(
-        self, api: KinesisApi, since_ms: int, origin_of: Callable[[bytes], Origin | None], bounds: Bounds
+        self,
+        api: KinesisApi,
+        wanted: Wanted,
+        origin_of: Callable[[bytes], Origin | None],
+        bounds: Bounds,
+        pace: Pace,
     ) -> None:
         self._api = api
-        self._since_ms = since_ms
+        self._wanted = wanted
         self._origin_of = origin_of
         self._bounds = bounds
+        self._pace = pace
         self._until_s = asyncio.get_running_loop().time() + bounds.time_max_s
         self._slots = asyncio.Semaphore(PAGES_AT_ONCE)
         self._origins: set[Origin] = set()
         self._records = 0
-        self._is_cut = False
+        self._bytes = 0
+        self._bound_met = ""
 
     async def run(self) -> Found:
         seen: set[ShardId] = set()
-        while not self._is_cut:
-            fresh = [shard.id for shard in await self._api.shards() if shard.id not in seen]
+        while not self._bound_met:
+            fresh = [shard for shard in await self._api.shards() if shard.id not in seen]
             if not fresh:
                 break
-            seen.update(fresh)
-            await self._read_all(fresh)
-        return Found(frozenset(self._origins), not self._is_cut, self._records)
+            seen.update(shard.id for shard in fresh)
+            hashes = self._wanted.hashes
+            await self._read_all(
+                [shard.id for shard in fresh if hashes is None or could_hold(shard.hash_range, hashes)]
+            )
+        return Found(frozenset(self._origins), not self._bound_met, self._records, self._bound_met)
 
     async def _read_all(self, shards: list[ShardId]) -> None:
+        if not shards:
+            return
         tasks = [asyncio.ensure_future(self._read_shard(shard)) for shard in shards]
         try:
             # Not a TaskGroup: before Python 3.13 an error inside it hides a cancellation from outside, and a sender
@@ -74,24 +113,36 @@ class Reading:
     async def _read_shard(self, shard: ShardId) -> None:
         token: str | None = await self._start(shard)
         while token is not None:
-            if self._is_over():
-                self._is_cut = True
+            await self._pace.turn(shard)
+            self._bound_met = self._bound_met or self._over()
+            if self._bound_met:
                 return
             reply = await self._page(token)
             if reply is not None:
                 token = reply.next_shard_iterator
-                if reply.millis_behind_latest == 0:
+                if reply.millis_behind_latest == 0 or self._is_past(reply):
                     return
-            if token is not None:
-                await asyncio.sleep(self._bounds.interval_s)
 
-    def _is_over(self) -> bool:
-        is_late = asyncio.get_running_loop().time() > self._until_s
-        return self._is_cut or is_late or self._records >= self._bounds.records_max
+    def _over(self) -> str:
+        """The bound that is met."""
+        if asyncio.get_running_loop().time() > self._until_s:
+            return f"it took more than {self._bounds.time_max_s:g} s"
+        if self._records >= self._bounds.records_max:
+            return f"{self._bounds.records_max} records were read"
+        if self._bytes >= self._bounds.bytes_max:
+            return f"{self._bounds.bytes_max} bytes were read"
+        return ""
+
+    def _is_past(self, reply: GetRecordsReply) -> bool:
+        """The shard has taken something behind the time of interest."""
+        until_ms = self._wanted.until_ms
+        if until_ms is None or not reply.records:
+            return False
+        return reply.records[-1].approximate_arrival_timestamp * 1000 > until_ms
 
     async def _start(self, shard: ShardId) -> str:
         async with self._slots:
-            return await self._api.iterator(shard, AtTimestamp(self._since_ms))
+            return await self._api.iterator(shard, AtTimestamp(self._wanted.since_ms))
 
     async def _page(self, token: str) -> GetRecordsReply | None:
         """The next page, taken in; None when the shard's consumers left nothing of its reads: ask again later."""
@@ -110,7 +161,9 @@ class Reading:
     def _take(self, reply: GetRecordsReply) -> None:
         self._records += len(reply.records)
         for record in reply.records:
-            for data in events(pybase64.b64decode(record.data)):
+            stored = pybase64.b64decode(record.data)
+            self._bytes += len(stored)
+            for data in events(stored):
                 origin = self._origin_of(data)
                 if origin is not None:
                     self._origins.add(origin)

@@ -27,11 +27,15 @@ KEEPALIVE_S = 15.0
 
 
 class Reply(Struct, frozen=True):
-    """``date_ms``: the service's clock from its Date header (resolution one second), None without one."""
+    """``date_ms``: the service's clock from its Date header (resolution one second), None without one.
+
+    It was made between ``sent_s`` and ``received_s`` of `time.monotonic`.
+    """
 
     body: bytes
     date_ms: int | None
-    round_trip_ms: int
+    sent_s: float
+    received_s: float
 
 
 class _Call(Struct, frozen=True):
@@ -102,11 +106,12 @@ class JsonApi:
         sha256: str | None = None,
         signed_s: float | None = None,
     ) -> Reply:
-        """One request, one attempt (two when the credentials had expired).
+        """One request, one attempt (two when the credentials had expired and no date was given).
 
         ``signed_s`` dates the signature (now by default), ``sha256`` is the hash of the body where the caller has it.
         Raises TransientError (no effect), InDoubt (writes only), Misconfigured, or ServiceError for a refusal of the
-        request itself.
+        request itself. A call of a given date is never repeated here: the date goes with a right that the caller had
+        when it was taken, and new credentials may have taken long to get. The caller dates anew.
         """
         call = _Call(operation, body, sha256 or body_hash(body), is_write, timeout_s, signed_s)
         credentials = await self._session.credentials()
@@ -115,18 +120,23 @@ class JsonApi:
         except Misconfigured as exc:
             if exc.code not in EXPIRED:
                 raise
-        return await self._attempt(call, await self._session.credentials(refused=credentials))
+            renewed = await self._session.credentials(refused=credentials)
+            if signed_s is not None:
+                if renewed == credentials:
+                    raise
+                raise TransientError(f"{exc}; they were renewed", code="credentials_renewed") from exc
+        return await self._attempt(call, renewed)
 
     async def _attempt(self, call: _Call, credentials: Credentials) -> Reply:
-        started_s = time.monotonic()
-        signed_s = time.time() if call.signed_s is None else call.signed_s
+        sent_s, now_s = time.monotonic(), time.time()
+        signed_s = now_s if call.signed_s is None else call.signed_s
         target = f"{self._prefix}.{call.operation}"
         headers = self._signer.headers(target, call.sha256, signed_s, credentials)
-        asked = Asked(call.operation, self._where, call.is_write, int(signed_s * 1000))
+        asked = Asked(call.operation, self._where, call.is_write, int(now_s * 1000), call.signed_s is not None)
         answer = await self._send(asked, _Body(call.body), headers, call.timeout_s)
         if answer.status != 200:
             raise failure(asked, answer)
-        return Reply(answer.body, answer.date_ms, int((time.monotonic() - started_s) * 1000))
+        return Reply(answer.body, answer.date_ms, sent_s, time.monotonic())
 
     async def _send(self, asked: Asked, body: _Body, headers: dict[str, str], timeout_s: float) -> Answer:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)

@@ -50,10 +50,14 @@ class Origin(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Shard(Struct, frozen=True):
-    """A shard as the source lists it. ``parents`` are those it was split or merged from, still listed or not."""
+    """A shard as the source lists it. ``parents`` are those it was split or merged from, still listed or not.
+
+    ``hash_range`` is what keys it takes (`core.hash_range`), None where that is not known.
+    """
 
     id: ShardId
     parents: tuple[ShardId, ...] = ()
+    hash_range: tuple[int, int] | None = None
 
 
 class TrimHorizon(Struct, frozen=True, tag="trim_horizon"):
@@ -113,16 +117,26 @@ class ClaimMark(Struct, frozen=True):
     batch: int
 
 
+class Lifetime(Struct, frozen=True):
+    """An owner's word: no request made under this lease epoch, or before, is taken longer than ``ms`` after its
+    dating."""
+
+    ms: int
+    epoch: int
+
+
 class Checkpoint(Struct, frozen=True):
     """The durable watermark of one link on one shard.
 
     ``attempt_floor_ms``: no event behind ``position`` was attempted before this time (peer's clock); None while nothing
     was ever attempted. ``released`` is set by a graceful release only, and cleared by the next owner's first write.
+    ``lifetime`` is None where nobody promised that requests end sooner than the sink takes any (`core.in_doubt`).
     """
 
     position: Position
     attempt_floor_ms: int | None = None
     released: ClaimMark | None = None
+    lifetime: Lifetime | None = None
 
 
 class Lease(Struct, frozen=True):

@@ -11,7 +11,7 @@ from replicator.dev.environment_worker import LinkStatus, WorkerStatus
 PERIOD_S = 0.5
 RATE_WINDOW = 6
 """Periods over which a rate is taken."""
-STATES = ("down", "starting", "in_doubt", "backing_off", "paused", "up")
+STATES = ("down", "starting", "held", "in_doubt", "backing_off", "paused", "up")
 """From the worst; one that is not listed is worse still."""
 FORWARDED = "events_forwarded_total"
 POSSIBLE_DUPLICATES = "possible_duplicates_total"

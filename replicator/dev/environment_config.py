@@ -27,7 +27,9 @@ class Layout:
     lease_s: float = 5.0
     renew_s: float = 1.0
     in_doubt: Literal["verify", "resend"] = "verify"
-    in_doubt_wait_s: float = 2.0
+    in_doubt_wait_s: float | None = 2.0
+    request_lifetime_s: float = 30.0
+    clock_margin_s: float = 10.0
     aggregate: Literal["none", "kpl"] = "none"
     on_loss: Literal["continue", "pause"] = "continue"
     drain_s: float = 10.0
@@ -40,6 +42,7 @@ def render_config(layout: Layout) -> str:
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,
+        wait="null" if layout.in_doubt_wait_s is None else f"{layout.in_doubt_wait_s:g}",
         layout=layout,
     )
 
@@ -88,11 +91,12 @@ sinks:
 link_defaults:
   aggregate: {layout.aggregate}
   in_doubt: {layout.in_doubt}
-  # AWS accepts a signed request for 5 minutes, and so long a lost worker's request may still arrive. Here the
-  # environment has proof: it ended the worker's process itself, and what the process had sent is on this
-  # machine's loopback, behind a proxy that resets its connections when a region is cut off. So a short wait
-  # is enough.
-  in_doubt_wait_s: {layout.in_doubt_wait_s:g}
+  request_lifetime_s: {layout.request_lifetime_s:g}
+  # For as long as a request lives, one of a lost worker may still arrive. Here the environment has proof: it ended the
+  # worker's process itself, and what the process had sent is on this machine's loopback, behind a proxy that resets its
+  # connections when a region is cut off. So a short wait is enough; workers, who don't know of this, count possible
+  # duplicates all the same.
+  in_doubt_wait_s: {wait}
 
 redis: {{url: "${{REDIS_OF_THIS_REGION}}", timeout_s: 1, on_loss: {layout.on_loss}}}
 
@@ -105,5 +109,6 @@ quarantine: {{directory: "${{QUARANTINE}}"}}
 
 # The endpoints of the environment allow {layout.rate_factor:g} times AWS's rates.
 limits:
-  {{reads_per_s: 10, idle_read_s: 0.1, backoff_max_s: 2, request_timeout_s: 5, read_back_interval_s: 0.1}}
+  {{reads_per_s: 10, idle_read_s: 0.1, backoff_max_s: 2, request_timeout_s: 5, read_back_interval_s: 0.1,
+   clock_margin_s: {layout.clock_margin_s:g}}}
 """

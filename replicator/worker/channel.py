@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from replicator.core.claims import CHANGED, DONE
 from replicator.core.memory import run_end
@@ -29,9 +30,10 @@ from replicator.core.model import (
 )
 from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, PositionLost, TransientError
-from replicator.ports import Clock, Cursor
+from replicator.ports import Cursor
 from replicator.worker.admission import Admission
 from replicator.worker.claiming import Claiming
+from replicator.worker.doubt import Doubt
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.heritage import NOTHING_OPEN, Heritage
 from replicator.worker.link import Link
@@ -41,6 +43,7 @@ from replicator.worker.recovery import Recovery
 from replicator.worker.settlement import Settlement
 from replicator.worker.shard_log import Batch, ShardLog
 from replicator.worker.span import Item, Span, whole_end
+from replicator.worker.waiting import unless
 
 logger = structlog.get_logger(__name__)
 
@@ -67,7 +70,6 @@ class Channel:
         may_send: Callable[[], bool],
         share_bytes: Callable[[], int],
         held: HeldKeys,
-        clock: Clock,
     ) -> None:
         """``share_bytes`` tells what this channel may hold now, see `core.memory`."""
         self.link = link
@@ -75,13 +77,14 @@ class Channel:
         self._log = log
         self._durable = durable
         self._claiming = claiming
+        self._recovery = recovery
         self._heritage = Heritage(link, durable, claiming, recovery)
         self._admission = admission
         self._make_durable = make_durable
         self._held = held
         self._share_bytes = share_bytes
         self._settlement = Settlement(claiming, durable.position, admission.settled)
-        self._publisher = Publisher(link, recovery, clock, may_send, self._close, self._poisoned, held)
+        self._publisher = Publisher(link, recovery, may_send, self._close, self._poisoned, held)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
         self._position = durable.position
@@ -161,9 +164,11 @@ class Channel:
 
     @property
     def state(self) -> str:
-        """``starting``, ``in_doubt`` while the sink is being read back, ``running``, ``stopped``."""
+        """``starting``, ``in_doubt`` while the sink is being read back, ``held``, ``running``, ``stopped``."""
         if self.final is not None:
             return "stopped"
+        if self._recovery.held:
+            return "held"
         if self._heritage.is_looking:
             return "in_doubt"
         return "running" if self._has_begun else "starting"
@@ -241,18 +246,17 @@ class Channel:
 
     async def _allow_attempts(self, span: Span) -> bool:
         """Make the attempt floor durable before the first attempt; false when draining came first."""
-        floor_ms = await self._unless_draining(self.link.peer_now_ms())
-        if floor_ms is None:
+        peer = await self._unless_draining(self.link.peer_time())
+        if peer is None:
             return False
+        floor_ms = peer.earliest_ms
         inherited_ms = self._heritage.floor_ms
         span.floor_ms = floor_ms if inherited_ms is None else inherited_ms
         if self._may_attempt:
             return True
         self._floor_ms = floor_ms
         self._may_attempt = True
-        if self._durable.released is None and self._durable.attempt_floor_ms is not None:
-            return True
-        return await self._until_durable()
+        return self._heritage.is_covered() or await self._until_durable()
 
     async def _until_durable(self) -> bool:
         while not self._draining.is_set():
@@ -287,6 +291,8 @@ class Channel:
                 self._publisher.add(item)
         self.link.count("events_dropped_total", len(done) - landed, reason="done_before")
         self.link.count("in_doubt_found_total", landed)
+        if self._heritage.is_unproven:
+            self.link.count("possible_duplicates_total", len(span.items) - len(done))
         for item in done:
             self._close(item)
 
@@ -307,8 +313,8 @@ class Channel:
     def checkpoint(self) -> Checkpoint:
         """What may be stored now. ``released`` stays as it was read until this session attempts something."""
         if not self._may_attempt:
-            return Checkpoint(self._settlement.position, self._durable.attempt_floor_ms, self._durable.released)
-        return Checkpoint(self._settlement.position, self._floor())
+            return replace(self._durable, position=self._settlement.position, lifetime=self._heritage.inherited())
+        return Checkpoint(self._settlement.position, self._floor(), lifetime=self._heritage.lifetime())
 
     def _floor(self) -> int | None:
         if self._heritage.floor_ms is not None:
@@ -320,13 +326,13 @@ class Channel:
         checkpoint = self.checkpoint()
         if not self._may_attempt or not is_quiet or self._heritage.floor_ms is not None:
             return checkpoint
-        partly = [span for span in self._settlement.open if span.is_finished or any(item.is_done for item in span.items)]
+        partly = self._settlement.partly_done
         session = self._claiming.session
         released: ClaimMark | None = NOTHING_OPEN
         if partly:
-            is_marked = all(span.is_marked for span in partly)
+            is_marked = all(span.is_marked and span.session is session for span in partly)
             released = ClaimMark(session.store, self._claiming.batch) if session is not None and is_marked else None
-        return Checkpoint(checkpoint.position, checkpoint.attempt_floor_ms, released)
+        return replace(checkpoint, released=released)
 
     async def forget(self) -> None:
         await self._claiming.forget()
@@ -350,6 +356,10 @@ class Channel:
         return self._publisher.lane_depth
 
     @property
+    def doubt(self) -> Doubt:
+        return Doubt(self._heritage.is_looking, self._recovery.held > 0, self._publisher.in_doubt)
+
+    @property
     def open_bytes(self) -> int:
         return self._settlement.open_bytes
 
@@ -369,14 +379,7 @@ class Channel:
 
     async def _unless_draining(self, awaitable: Awaitable[T]) -> T | None:
         """The awaitable's result, or None (and the awaitable cancelled) when draining begins first."""
-        task = asyncio.ensure_future(awaitable)
-        draining = asyncio.ensure_future(self._draining.wait())
-        try:
-            await asyncio.wait((task, draining), return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
-        finally:
-            draining.cancel()
-            task.cancel()
+        return await unless(self._draining, awaitable)
 
 
 def _now_s() -> float:

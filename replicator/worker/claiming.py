@@ -28,8 +28,8 @@ class Claiming:
 
     def __init__(self, store: ClaimStore, scope: ClaimScope, epoch: int, link: Link, on_loss: OnLoss) -> None:
         self._store = store
-        self._scope = scope
-        self._epoch = epoch
+        self.scope = scope
+        self.epoch = epoch
         self._link = link
         self._on_loss = on_loss
         self._batch = 0
@@ -43,7 +43,7 @@ class Claiming:
 
     async def attach(self) -> ClaimSession | None:
         """Open the session; None when the store is away and the link goes on without it."""
-        self.session = await self._call(lambda: self._store.attach(self._scope, self._epoch))
+        self.session = await self._call(lambda: self._store.attach(self.scope, self.epoch))
         if self.session is not None:
             self._batch = self.session.batch
         return self.session
@@ -96,7 +96,7 @@ class Claiming:
 
     def _lost(self, exc: ClaimsLost) -> None:
         """This owner knows what it did, so a lost store costs it only the window of event ids."""
-        logger.warning("claims.lost", link=self._link.name, shard=self._scope.shard, error=str(exc))
+        logger.warning("claims.lost", link=self._link.name, shard=self.scope.shard, error=str(exc))
         self._link.count("claim_store_lost_total")
         self.session = None
 

@@ -13,7 +13,8 @@ former owner's attempt floor stands until then, because the next owner may have 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from replicator.core.model import Checkpoint, ClaimMark, Origin
+from replicator.core.in_doubt import covers, promised_ms, wider
+from replicator.core.model import After, Checkpoint, ClaimMark, Lifetime, Origin
 from replicator.ports import ClaimSession
 from replicator.worker.claiming import Claiming
 from replicator.worker.link import Link
@@ -33,16 +34,36 @@ class Heritage:
         self._durable = durable
         self._claiming = claiming
         self._recovery = recovery
+        self._promised_ms = promised_ms(durable, claiming.epoch)
         self._landed: set[Origin] = set()
         self._marked_in: ClaimSession | None = None
         self._marked_until_s = 0.0
         self.is_looking = False
         """Whether the sink is being read back."""
+        self._was_unproven = False
+        self.is_unproven = False
+        """Whether what was not found in the sink may be there all the same, until `passed`."""
 
     @property
     def floor_ms(self) -> int | None:
         """The former owner's attempt floor, while it matters."""
         return self._durable.attempt_floor_ms if self._landed or self._marked_in is not None else None
+
+    def lifetime(self) -> Lifetime | None:
+        """What to record of requests that are ours, and of a former owner's whose end was not waited for."""
+        ours_ms = self._link.fence.lifetime_ms
+        lifetime_ms = wider(ours_ms, self._promised_ms) if self._was_unproven else ours_ms
+        return None if lifetime_ms is None else Lifetime(lifetime_ms, self._claiming.epoch)
+
+    def inherited(self) -> Lifetime | None:
+        """What to record before any request is ours."""
+        return None if self._promised_ms is None else Lifetime(self._promised_ms, self._claiming.epoch)
+
+    def is_covered(self) -> bool:
+        """Whether what is recorded already holds for our requests as well."""
+        lifetime = self.lifetime()
+        is_known = self._durable.attempt_floor_ms is not None and self._durable.released is None
+        return is_known and covers(self._promised_ms, None if lifetime is None else lifetime.ms)
 
     async def take_over(self, session: ClaimSession | None) -> None:
         """Find out what there is; returns when it is known. ``session`` is None when the claim store is away."""
@@ -67,14 +88,25 @@ class Heritage:
         return self._marked_in is None
 
     async def _look_up(self) -> None:
-        assert self._durable.attempt_floor_ms is not None, "nothing was attempted, so nothing is looked up"
         self._link.count("takeovers_in_doubt_total")
         self.is_looking = True
         try:
-            self._landed = set(await self._recovery.find_since(self._durable.attempt_floor_ms))
+            found = await self._recovery.find_since(self._durable, self._promised_ms, self._is_wanted)
+            self._landed = set(found.origins)
+            self.is_unproven = self._was_unproven = not found.is_complete
         finally:
             self.is_looking = False
         self._marked_in = None
+
+    def _is_wanted(self, origin: Origin) -> bool:
+        """Whether the event may come by here: it was born behind the checkpoint of this shard, or was only relayed."""
+        if origin.region != self._recovery.here:
+            return True
+        scope = self._claiming.scope
+        if (origin.source, origin.incarnation, origin.shard) != (self._link.source, scope.incarnation, scope.shard):
+            return False
+        position = self._durable.position
+        return not isinstance(position, After) or origin.sequence > position.sequence
 
     def has_landed(self, origin: Origin) -> bool:
         """Whether the event was found in the sink; asked once, when it comes by."""
@@ -87,6 +119,7 @@ class Heritage:
         """Whatever the former owner attempted has come by."""
         self._landed.clear()
         self._marked_in = None
+        self.is_unproven = False
 
 
 def _now_s() -> float:

@@ -8,9 +8,13 @@ from typing import Literal
 from msgspec import Struct
 
 from replicator.core.backoff import PeerHealth
+from replicator.core.in_doubt import SIGNATURE_WINDOW_MS, FenceRules
 from replicator.core.model import LinkName, Region, SourceName
+from replicator.core.peer_clock import PeerClock, PeerTime
 from replicator.errors import Misconfigured, TransientError
-from replicator.ports import Sink, Telemetry
+from replicator.ports import Clock, Sink, Telemetry
+from replicator.worker.fence import Fence
+from replicator.worker.lookups import Lookups
 
 CLOCK_REFRESH_S = 15.0
 
@@ -18,24 +22,42 @@ CLOCK_REFRESH_S = 15.0
 class LinkSettings(Struct, frozen=True):
     """Bounds of one link. Times in seconds.
 
-    ``in_doubt_wait_s``: how long after a request was signed the peer may still accept it; AWS accepts a signature for
-    300 s (SigV4 request validity), the rest is the margin for clock skew.
+    ``request_lifetime_s``, ``signature_window_s``, ``clock_margin_s`` and ``in_doubt_wait_s`` (in place of the computed
+    wait) are those of `core.in_doubt.FenceRules`. ``believe_after_s`` is longer than a lease is believed in
+    (`core.peer_clock`). ``in_doubt_beyond`` says what becomes of events about which the peer can't give certainty.
     """
 
     ordering: Literal["key", "none"] = "key"
     aggregate: Literal["none", "kpl"] = "none"
     in_flight_max: int = 4
     in_doubt: Literal["verify", "resend"] = "verify"
-    in_doubt_wait_s: float = 330.0
+    in_doubt_beyond: Literal["resend", "hold"] = "resend"
+    in_doubt_wait_s: float | None = None
+    request_lifetime_s: float = 30.0
+    signature_window_s: float = SIGNATURE_WINDOW_MS / 1000
+    clock_margin_s: float = 10.0
+    believe_after_s: float = 10.0
     is_paused: bool = False
     on_poison: Literal["skip", "hold_key"] = "skip"
     span_records_max: int = 500
     open_spans_max: int = 8
     open_bytes_max: int = 4 * 1024 * 1024
     read_back_records_max: int = 5_000_000
+    read_back_bytes_max: int = 4 * 1024**3
+    hold_retry_s: float = 300.0
     backoff_base_s: float = 0.1
     backoff_max_s: float = 20.0
     misconfigured_wait_s: float = 5.0
+
+    @property
+    def fence(self) -> FenceRules:
+        wait_s = self.in_doubt_wait_s
+        return FenceRules(
+            window_ms=int(self.signature_window_s * 1000),
+            lifetime_ms=int(self.request_lifetime_s * 1000),
+            margin_ms=int(self.clock_margin_s * 1000),
+            wait_ms=None if wait_s is None else int(wait_s * 1000),
+        )
 
 
 class Link:
@@ -48,6 +70,7 @@ class Link:
         peer: Region,
         sink: Sink,
         settings: LinkSettings,
+        clock: Clock,
         telemetry: Telemetry,
         rng: random.Random,
     ) -> None:
@@ -61,8 +84,15 @@ class Link:
         """Totals since start, for /status; the telemetry has the same figures."""
         self._telemetry = telemetry
         self._rng = rng
-        self._peer_clock: tuple[int, float] | None = None
-        self._peer_known = asyncio.Event()
+        rules = settings.fence
+        self._peer = PeerClock(
+            tolerance_ms=rules.tolerance_ms, window_ms=rules.window_ms, believe_after_s=settings.believe_after_s
+        )
+        self.fence = Fence(self.name, sink, rules, self._peer, clock)
+        bounds = {"records_max": settings.read_back_records_max, "bytes_max": settings.read_back_bytes_max}
+        # Apart, so that a request in doubt need not wait for the reading of a takeover, which may take long.
+        self.requests = Lookups(sink, **bounds)
+        self.takeovers = Lookups(sink, **bounds)
         self._resumed = asyncio.Event()
         if not settings.is_paused:
             self._resumed.set()
@@ -79,21 +109,20 @@ class Link:
             await asyncio.sleep(CLOCK_REFRESH_S)
 
     async def _refresh_clock(self) -> None:
-        peer_ms = await self.sink.peer_time_ms()
-        self._peer_clock = (peer_ms, _now_s())
-        self._peer_known.set()
+        self._peer.take(await self.sink.peer_time(), _now_s())
+        await self.fence.ask()
 
-    async def peer_now_ms(self) -> int:
-        """A lower bound of the peer's clock now; waits until the peer has answered at least once."""
-        await self._peer_known.wait()
-        return self.peer_estimate_ms() or 0
+    async def peer_time(self) -> PeerTime:
+        """Bounds of the peer's clock now; waits until the peer has answered and its fence is known."""
+        await self.fence.decided.wait()
+        told = self._peer.at(_now_s())
+        assert told is not None, "a peer without a clock is not asked about its fence"
+        return told
 
     def peer_estimate_ms(self) -> int | None:
-        """The same without waiting, None before the first answer."""
-        if self._peer_clock is None:
-            return None
-        peer_ms, at_s = self._peer_clock
-        return peer_ms + int((_now_s() - at_s) * 1000)
+        """A lower bound of the peer's clock now, without waiting; None before the first answer."""
+        told = self._peer.at(_now_s())
+        return None if told is None else told.earliest_ms
 
     @property
     def is_open(self) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from replicator.core.backoff import delay_s
+from replicator.core.in_doubt import Dated
 from replicator.core.lanes import Lanes
 from replicator.errors import Fenced, InDoubt, PoisonEvent, Refused, TransientError
-from replicator.ports import Clock
 from replicator.worker.admission import key_held
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.link import Link
@@ -37,7 +37,6 @@ class Publisher:
         self,
         link: Link,
         recovery: Recovery,
-        clock: Clock,
         may_send: Callable[[], bool],
         on_stored: Callable[[Item], None],
         on_poison: Callable[[Item, PoisonEvent], Awaitable[None]],
@@ -45,7 +44,6 @@ class Publisher:
     ) -> None:
         self._link = link
         self._recovery = recovery
-        self._clock = clock
         self._may_send = may_send
         self._on_stored = on_stored
         self._on_poison = on_poison
@@ -162,15 +160,16 @@ class Publisher:
         started_s = asyncio.get_running_loop().time()
         # The date first, then the right to send: a worker that is stopped anywhere behind these two lines and goes on
         # when others own the shard sends a request that is dated before they took it, and the receiver refuses it
-        # before they send anything themselves.
-        signed_ms = self._clock.now_ms()
+        # before they send anything themselves (`core.in_doubt`).
+        request = self._link.fence.sign()
         if not self._may_send():
             raise Fenced(f"the lease behind {self._link.name} was not renewed in time")
         try:
-            results = await self._link.sink.put([entry_of(items) for _, items in taken], signed_ms=signed_ms)
+            entries = [entry_of(items) for _, items in taken]
+            results = await self._link.sink.put(entries, signed_ms=request.date_ms)
         except InDoubt as exc:
             self._link.failed(exc)
-            await self._resolve(taken, exc)
+            await self._resolve(taken, request, exc)
         except Refused as exc:
             await self._split(taken, exc)
         except TransientError as exc:
@@ -244,13 +243,14 @@ class Publisher:
             item.packed_max = len(items) // 2
         self._put_back(key, items)
 
-    async def _resolve(self, taken: Taken, exc: InDoubt) -> None:
+    async def _resolve(self, taken: Taken, request: Dated, exc: InDoubt) -> None:
         items = _items(taken)
         logger.warning("publish.in_doubt", link=self._link.name, events=len(items), error=str(exc))
         self._link.count("in_doubt_total", len(items))
         self.in_doubt += len(items)
         try:
-            found = await self._recovery.find_request(exc.sent_ms, {item.prepared.origin for item in items})
+            wanted = {item.prepared.origin: item.entry.partition_key for item in items}
+            found = await self._recovery.find_request(request, wanted)
         finally:
             self.in_doubt -= len(items)
         self._arrived([item for item in items if item.prepared.origin in found])

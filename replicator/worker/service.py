@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 import structlog
 from msgspec import Struct
@@ -18,6 +18,7 @@ from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quaranti
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming, OnLoss
+from replicator.worker.doubt import in_doubt, link_state, publish
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.link import Link
@@ -169,7 +170,7 @@ class Service:
         self, setup: SourceSetup, lease: Lease, link: Link, log: ShardLog, preparer: Preparer
     ) -> Channel:
         here, held = self._identity.here, self._held[link.name]
-        recovery = Recovery(link, here, sender_and_origin(setup.event_format), self._clock)
+        recovery = Recovery(link, here, sender_and_origin(setup.event_format))
         scope = ClaimScope(link.name, lease.shard, lease.incarnation)
         router = Router(self._identity.routes, here, link.peer, self._identity.generation)
         return Channel(
@@ -184,7 +185,6 @@ class Service:
             may_send=lambda: self._keepers[setup.name].surely_holds(lease),
             share_bytes=self._queue_share,
             held=held,
-            clock=self._clock,
         )
 
     async def _link_start(self, setup: SourceSetup, link: LinkName) -> Position:
@@ -232,11 +232,13 @@ class Service:
     def _link_status(self, link: Link) -> dict[str, object]:
         now_ms = self._clock.now_ms()
         channels = self._channels_of(link)
+        doubts = [channel.doubt for channel in channels.values()]
         return {
             "peer": link.peer,
-            "state": link_state(link, channels.values()),
+            "state": link_state(link, doubts),
             "lag_ms": _worst([channel.lag_ms(now_ms) for channel in channels.values()]),
             "last_error": link.health.last_error,
+            "in_doubt": in_doubt(link, doubts),
             "held_keys": len(self._held[link.name]),
             "counts": dict(link.counts),
             "shards": {shard: channel.status(now_ms) for shard, channel in channels.items()},
@@ -280,14 +282,10 @@ class Service:
         self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
         self._telemetry.gauge("held_keys", len(self._held[link.name]), link=link.name)
         self._telemetry.gauge("queue_bytes", sum(c.open_bytes for c in channels.values()), link=link.name)
+        publish(self._telemetry, link, [channel.doubt for channel in channels.values()])
         age_ms = max((c.watermark_age_ms() for c in channels.values()), default=NO_DATA)
         self._telemetry.gauge("watermark_age_ms", age_ms, link=link.name)
         return lag_ms
-
-
-def link_state(link: Link, channels: Iterable[Channel]) -> str:
-    """``in_doubt`` while any shard waits for an answer about a lost owner's events, else the link's own state."""
-    return "in_doubt" if any(channel.state == "in_doubt" for channel in channels) else link.state
 
 
 def _worst(lags: list[int | None]) -> int | None:

@@ -34,6 +34,11 @@ class Settlement:
         """Spans that are not settled, oldest first."""
         return self._watermark.open
 
+    @property
+    def partly_done(self) -> list[Span]:
+        """Spans of which something is done, maybe all, though the watermark has not passed them."""
+        return [span for span in self.open if span.is_finished or any(item.is_done for item in span.items)]
+
     def start_at(self, position: Position) -> None:
         """Where the watermark stands before anything is opened."""
         self._watermark.position = position

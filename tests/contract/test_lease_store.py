@@ -18,6 +18,7 @@ from replicator.core.model import (
     Checkpoint,
     ClaimMark,
     Lease,
+    Lifetime,
     LinkName,
     SequenceNumber,
     Shard,
@@ -95,7 +96,13 @@ async def test_a_renewal_beats_and_stores_the_given_checkpoints_only(store: Leas
 
 @pytest.mark.parametrize(
     "checkpoint",
-    [Checkpoint(TrimHorizon()), Checkpoint(AtTimestamp(5), 0), Checkpoint(ShardEnd(), 9, ClaimMark("", 0)), BIG],
+    [
+        Checkpoint(TrimHorizon()),
+        Checkpoint(AtTimestamp(5), 0),
+        Checkpoint(ShardEnd(), 9, ClaimMark("", 0)),
+        Checkpoint(AtTimestamp(5), 7, None, Lifetime(30_000, 12)),
+        BIG,
+    ],
 )
 async def test_every_checkpoint_is_read_back_as_it_was_stored(store: LeaseStore, checkpoint: Checkpoint) -> None:
     lease = await taken(store)

@@ -77,7 +77,7 @@ async def test_a_record_over_the_limit_is_refused(stream: Stream) -> None:
 
 
 async def test_reading_back_finds_what_was_stored_since_and_only_ours(stream: Stream) -> None:
-    since_ms = await stream.sink.peer_time_ms()
+    since_ms = (await stream.sink.peer_time()).earliest_ms
     await stream.sink.put(entries("a", "b", "not-ours"))
     found = await stream.sink.read_back(since_ms, origin_of, records_max=1000)
     assert found.origins == {origin_of(b"a"), origin_of(b"b")}
@@ -85,7 +85,7 @@ async def test_reading_back_finds_what_was_stored_since_and_only_ours(stream: St
 
 
 async def test_reading_back_finds_what_stands_inside_aggregates(stream: Stream) -> None:
-    since_ms = await stream.sink.peer_time_ms()
+    since_ms = (await stream.sink.peer_time()).earliest_ms
     packed = pack(UserRecord(name, "k") for name in (b"a", b"not-ours", b"b"))
     await stream.sink.put([Entry(packed, "k"), Entry(b"c", "k")])
     found = await stream.sink.read_back(since_ms, origin_of, records_max=1000)
@@ -95,7 +95,7 @@ async def test_reading_back_finds_what_stands_inside_aggregates(stream: Stream) 
 
 @pytest.mark.shards(2)
 async def test_reading_back_goes_through_a_reshard(stream: Stream) -> None:
-    since_ms = await stream.sink.peer_time_ms()
+    since_ms = (await stream.sink.peer_time()).earliest_ms
     await stream.sink.put(entries("a", "b", "c", "d"))
     stream.split(FIRST)
     await stream.sink.put(entries("e", "f", "g", "h"))
@@ -104,7 +104,7 @@ async def test_reading_back_goes_through_a_reshard(stream: Stream) -> None:
 
 
 async def test_a_reading_that_hit_its_bound_says_that_it_is_no_proof(stream: Stream) -> None:
-    since_ms = await stream.sink.peer_time_ms()
+    since_ms = (await stream.sink.peer_time()).earliest_ms
     await stream.sink.put(entries("a", "b", "c"))
     assert not (await stream.sink.read_back(since_ms, origin_of, records_max=2)).is_complete
 
@@ -112,11 +112,32 @@ async def test_a_reading_that_hit_its_bound_says_that_it_is_no_proof(stream: Str
 async def test_the_peers_clock_is_a_lower_bound(stream: Stream) -> None:
     await stream.sink.put(entries("a"))
     [record] = (await stream.source.read(await stream.source.open(FIRST, TrimHorizon()), 10)).records
-    assert await stream.sink.peer_time_ms() - 5000 < record.arrival_ms
-    before_ms = await stream.sink.peer_time_ms()
+    assert (await stream.sink.peer_time()).earliest_ms - 5000 < record.arrival_ms
+    before_ms = (await stream.sink.peer_time()).earliest_ms
     await stream.sink.put(entries("b"))
     page = await stream.source.read(await stream.source.open(FIRST, TrimHorizon()), 10)
     assert page.records[-1].arrival_ms >= before_ms
+
+
+# --- dates ---------------------------------------------------------------------------------------------------------
+
+WINDOW_MS = 300_000
+
+
+async def test_the_peer_refuses_a_date_that_is_older_than_its_window_and_takes_one_that_is_not(stream: Stream) -> None:
+    peer = await stream.sink.peer_time()
+    assert await stream.sink.refuses(peer.earliest_ms - WINDOW_MS)
+    assert not await stream.sink.refuses(peer.earliest_ms - WINDOW_MS + 30_000)
+
+
+async def test_a_request_of_an_expired_date_is_late_and_stores_nothing(stream: Stream) -> None:
+    peer = await stream.sink.peer_time()
+    with pytest.raises(TransientError) as late:
+        await stream.sink.put(entries("a"), signed_ms=peer.earliest_ms - WINDOW_MS)
+    assert late.value.code == "late"
+    assert not isinstance(late.value, Misconfigured)
+    assert await stored(stream) == []
+    assert list(await stream.sink.put(entries("a"), signed_ms=peer.earliest_ms - WINDOW_MS + 30_000)) == [None]
 
 
 # --- over HTTP only ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from streams import Stream
 
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.errors import InDoubt, Refused
-from replicator.ports import Entry, SinkLimits
+from replicator.ports import NOT_KEPT, Entry, SinkLimits
 
 MANY = 10_000
 
@@ -121,3 +121,50 @@ async def test_a_bound_that_is_just_reached_is_complete_and_one_less_is_not(stre
     assert (everything.is_complete, exact.is_complete, cut.is_complete) == (True, True, False)
     assert exact.origins == everything.origins == origins(*range(20))
     assert cut.records_read == everything.records_read - 1
+
+
+async def test_a_bound_of_bytes_is_met_as_one_of_records_is(stream: Stream) -> None:
+    since_ms = await new_time(stream)
+    await stream.sink.put([Entry(b"%d" % number, "k") for number in range(100, 105)])
+    cut = await stream.sink.read_back(since_ms, origin_of, records_max=MANY, bytes_max=1)
+    whole = await stream.sink.read_back(since_ms, origin_of, records_max=MANY, bytes_max=10**6)
+    assert whole.is_complete
+    assert whole.origins == origins(*range(100, 105))
+    # What comes in one page is taken in as a whole.
+    assert cut.is_complete == (cut.origins == whole.origins)
+    assert cut.is_complete or cut.why
+
+
+@pytest.mark.shards(4)
+async def test_only_shards_that_could_hold_the_keys_are_read_also_behind_a_reshard(stream: Stream) -> None:
+    since_ms = await new_time(stream)
+    shards = [shard.id for shard in await stream.source.shards()]
+    await stream.sink.put(numbered(40))
+    stream.split(shards[0])
+    stream.merge(shards[2], shards[3])
+    await stream.sink.put(numbered(40, start=100))
+    for number in (3, 7, 11):
+        look = {"records_max": MANY, "keys": {f"key-{number}", f"key-{number + 100}"}}
+        found = await stream.sink.read_back(since_ms, origin_of, **look)
+        assert found.is_complete
+        assert found.origins >= origins(number, number + 100)
+        assert found.records_read < 80
+    everything = await stream.sink.read_back(since_ms, origin_of, records_max=MANY)
+    assert everything.origins == origins(*range(40), *range(100, 140))
+
+
+async def test_reading_for_no_key_reads_nothing(stream: Stream) -> None:
+    since_ms = await new_time(stream)
+    await stream.sink.put(numbered(3))
+    found = await stream.sink.read_back(since_ms, origin_of, records_max=MANY, keys=())
+    assert (found.is_complete, found.records_read) == (True, 0)
+
+
+async def test_what_is_older_than_the_peer_keeps_is_no_proof(stream: Stream) -> None:
+    await stream.sink.put(numbered(2))
+    day_ms = 24 * 3_600_000
+    now_ms = (await stream.sink.peer_time()).latest_ms
+    found = await stream.sink.read_back(now_ms - day_ms - 60_000, origin_of, records_max=MANY)
+    assert (found.is_complete, found.why) == (False, NOT_KEPT)
+    assert found.origins == origins(0, 1)
+    assert (await stream.sink.read_back(now_ms - day_ms + 60_000, origin_of, records_max=MANY)).is_complete

@@ -1,4 +1,4 @@
-"""Runs seeds: ``python -m tests.simulation --seeds N [--from N] [--processes N]``, or one with its trace: ``--trace N``."""
+"""``make simulate SEEDS=n [FROM=n]`` runs seeds on all cores, ``make simulate TRACE=n`` tells one history in full."""
 
 import argparse
 import os
@@ -6,27 +6,38 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from .run import simulate
+from .regressions import REGRESSIONS, load
+from .report import explain
+from .run import play, simulate
 from .world import Outcome
+
+EXPLAINED = 3
+"""So many failing seeds are told at length."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
-    parser.add_argument("--seeds", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--from", type=int, default=1, dest="first")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--trace", type=int)
+    parser.add_argument("--trace", help=f"a seed, or one of {', '.join(REGRESSIONS)}")
     args = parser.parse_args()
-    if args.trace is not None:
-        return _tell(simulate(args.trace, has_logs=True))
+    if args.trace:
+        kept = args.trace in REGRESSIONS
+        return _tell(play(load(args.trace), has_logs=True) if kept else simulate(int(args.trace), has_logs=True))
+    return _run(range(args.first, args.first + args.seeds), args.processes)
+
+
+def _run(seeds: range, processes: int) -> int:
     begun_s = time.monotonic()
-    failed = 0
-    with ProcessPoolExecutor(args.processes) as pool:
-        for outcome in pool.map(simulate, range(args.first, args.first + args.seeds), chunksize=5):
+    failed: list[int] = []
+    with ProcessPoolExecutor(processes) as pool:
+        for outcome in pool.map(simulate, seeds, chunksize=5):
             if outcome.breaches:
-                failed += 1
-                print(f"seed {outcome.seed}: " + "\n    ".join(outcome.breaches[:4]), flush=True)
-    print(f"{args.seeds} seeds, {failed} with breaches, {time.monotonic() - begun_s:.0f} s")
+                failed.append(outcome.seed)
+                long = len(failed) <= EXPLAINED
+                print(explain(outcome) if long else f"seed {outcome.seed}: {outcome.breaches[0]}", flush=True)
+    print(f"{len(seeds)} seeds, {len(failed)} with breaches {failed[:20]}, {time.monotonic() - begun_s:.0f} s")
     return 1 if failed else 0
 
 

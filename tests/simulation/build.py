@@ -15,7 +15,7 @@ from replicator.worker.service import Identity, Service, ServiceSettings, Source
 from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
 
-from .scenario import IN_DOUBT_WAIT_S, Kind, Scenario
+from .scenario import CLOCK_MARGIN_S, REQUEST_LIFETIME_S, SIGNATURE_S, Kind, Scenario
 
 SOURCE = SourceName("hub")
 LEASES = LeaseSettings(duration_s=6.0, renew_s=2.0, list_every=3)
@@ -65,6 +65,7 @@ def make_service(
             peer=Region(peer),
             sink=sink,
             settings=_link_settings(plan, is_paused=peer in paused),
+            clock=parts.clock,
             telemetry=parts.telemetry,
             rng=rng,
         )
@@ -91,7 +92,10 @@ def _link_settings(plan: Scenario, *, is_paused: bool) -> LinkSettings:
         ordering=plan.ordering,
         in_flight_max=plan.in_flight_max,
         in_doubt=plan.in_doubt,
-        in_doubt_wait_s=IN_DOUBT_WAIT_S,
+        request_lifetime_s=REQUEST_LIFETIME_S,
+        signature_window_s=SIGNATURE_S,
+        clock_margin_s=CLOCK_MARGIN_S,
+        believe_after_s=LEASES.duration_s,
         is_paused=is_paused,
         span_records_max=plan.span_records_max,
         open_spans_max=plan.open_spans_max,

@@ -8,6 +8,7 @@ import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 TAG = "_replicator"
@@ -151,7 +152,7 @@ class Checker:
             self._breach(at_s, f"loop: event {number} of {origin} was stored in {region}, way {way}")
             return
         children = self._routes[tag["gen"]]
-        if any(there not in children[origin, here] for here, there in zip(way, way[1:], strict=False)):
+        if any(there not in children[origin, here] for here, there in pairwise(way)):
             self._breach(at_s, f"event {number} of {origin} went a way that is no route: {way}")
 
     def _judge_copy(self, at_s: float, region: str, incarnation: str, number: int, origin: str) -> None:

@@ -7,8 +7,8 @@ from . import ports
 from .build import peers
 from .loop import Process
 from .network import Ambush, Partition
-from .scenario import NAMES, Disaster, Happening
-from .world import Region, World
+from .scenario import Disaster, Happening
+from .world import Region, Worker, World
 
 SERVICES = ("stream", "leases", "claims", "quarantine")
 SHARDS_MAX = 4
@@ -37,10 +37,7 @@ def crash_all(world: World, rng: random.Random, length_s: float) -> None:
 def pause(world: World, rng: random.Random, length_s: float) -> None:
     """As a collector, a hypervisor or SIGSTOP does it."""
     if workers := world.running():
-        worker = rng.choice(workers)
-        world.note("%s stands still", worker.name)
-        world.loop.stop_process(worker.process)
-        world.later(length_s, resume, world, worker)
+        world.pause(rng.choice(workers), length_s)
 
 
 def crash_in_call(world: World, rng: random.Random, length_s: float) -> None:
@@ -58,9 +55,7 @@ def crash_in_call(world: World, rng: random.Random, length_s: float) -> None:
 def pause_in_call(world: World, rng: random.Random, length_s: float) -> None:
     def strike(process: Process) -> None:
         worker = next(worker for worker in world.workers if worker.process is process)
-        world.note("%s stands still in a call", worker.name)
-        world.loop.stop_process(process)
-        world.later(length_s, resume, world, worker)
+        world.pause(worker, length_s)
 
     _ambush(world, rng, strike)
 
@@ -80,11 +75,6 @@ def lonely_worker(world: World, rng: random.Random, length_s: float) -> None:
         _cut(
             world, Partition(worker.name, f"leases@{worker.region.name}", rng.choice(("requests", "answers"))), length_s
         )
-
-
-def resume(world: World, worker) -> None:  # type: ignore[no-untyped-def] - a Worker
-    world.note("%s goes on", worker.name)
-    world.loop.resume_process(worker.process)
 
 
 def partition(world: World, rng: random.Random, length_s: float) -> None:
@@ -319,7 +309,7 @@ def _roll(world: World, region: str, length_s: float = 1.0) -> None:
         world.later(number * length_s / 3, _replace, world, worker)
 
 
-def _replace(world: World, worker) -> None:  # type: ignore[no-untyped-def] - a Worker
+def _replace(world: World, worker: Worker) -> None:
     if not worker.is_alive or worker.stopping is not None:
         return
     world.start_worker(worker.region.name)
@@ -359,4 +349,3 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "scale_down": scale_down,
     "rolling_restart": rolling_restart,
 }
-assert set(NAMES) and set(WHAT)

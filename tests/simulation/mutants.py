@@ -20,8 +20,10 @@ from msgspec.structs import replace
 from replicator.adapters.memory_claims import MemoryClaims
 from replicator.aws.kinesis_reading import Reading
 from replicator.core import routing
+from replicator.core.in_doubt import Dated, dated
 from replicator.core.lanes import Lanes
 from replicator.core.model import After, Checkpoint, Position
+from replicator.core.peer_clock import PeerClock, PeerTime
 from replicator.core.watermark import Watermark
 from replicator.errors import InDoubt, PoisonEvent, Refused
 from replicator.ports import ClaimSession, Found, Page
@@ -29,9 +31,9 @@ from replicator.worker import leasing
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming
+from replicator.worker.fence import Fence
 from replicator.worker.heritage import NOTHING_OPEN, Heritage
 from replicator.worker.leasing import LeaseKeeper
-from replicator.worker.link import Link
 from replicator.worker.one_incarnation import OneIncarnation
 from replicator.worker.publisher import Publisher, Taken
 from replicator.worker.recovery import Recovery
@@ -39,7 +41,7 @@ from replicator.worker.settlement import Settlement
 from replicator.worker.shard_log import Batch, ShardLog
 from replicator.worker.span import Item, Span
 
-from . import build, scenario
+from . import scenario
 from .run import simulate
 
 SEEDS_MAX = 2000
@@ -190,24 +192,37 @@ def released_with_open_events() -> None:
 def no_wait_after_takeover() -> None:
     """The peer is read back at once, while requests of the lost owner may still arrive."""
 
-    async def find_since(self: Recovery, floor_ms: int) -> Any:
-        return self._judge(await self._read_back(floor_ms, lambda _: True), None)
+    async def outwait(self: Recovery, durable: Checkpoint, lifetime_ms: int | None) -> bool:
+        return True
 
-    put(Recovery, "find_since", find_since)
+    put(Recovery, "_outwait", outwait)
 
 
 @mutant
-def no_margin_for_skew() -> None:
-    """The wait is as long as a signature is valid, as if all clocks agreed."""
-    put(scenario, "IN_DOUBT_WAIT_S", scenario.SIGNATURE_S)
-    put(build, "IN_DOUBT_WAIT_S", scenario.SIGNATURE_S)
+def requests_live_longer_than_recorded() -> None:
+    """Requests are not dated back, though the checkpoint says that they are."""
+
+    def sign(self: Fence) -> Dated:
+        return dated(self._peer_ms(), None, self.rules)
+
+    put(Fence, "sign", sign)
+
+
+@mutant
+def dated_by_our_own_clock() -> None:
+    """The date of a request comes from our wall clock instead of from what is known of the peer's."""
+
+    def peer_ms(self: Fence) -> int:
+        return self._clock.now_ms()
+
+    put(Fence, "_peer_ms", peer_ms)
 
 
 @mutant
 def ambiguous_answer_sent_again() -> None:
     """An answer that never came is taken for a failure without effect."""
 
-    async def resolve(self: Publisher, taken: Taken, exc: InDoubt) -> None:
+    async def resolve(self: Publisher, taken: Taken, request: Dated, exc: InDoubt) -> None:
         self._retry(taken, "in_doubt", rests=False)
 
     put(Publisher, "_resolve", resolve)
@@ -217,7 +232,7 @@ def ambiguous_answer_sent_again() -> None:
 def ambiguous_answer_taken_for_stored() -> None:
     """An answer that never came is taken for success."""
 
-    async def resolve(self: Publisher, taken: Taken, exc: InDoubt) -> None:
+    async def resolve(self: Publisher, taken: Taken, request: Dated, exc: InDoubt) -> None:
         self._stored(taken)
 
     put(Publisher, "_resolve", resolve)
@@ -227,11 +242,10 @@ def ambiguous_answer_taken_for_stored() -> None:
 def ambiguous_answer_read_at_once() -> None:
     """After an ambiguous answer the peer is read at once, while the request may still be on its way."""
 
-    async def find_request(self: Recovery, sent_ms: int, wanted: Any) -> Any:
-        found = await self._read_back(sent_ms - 20_000, lambda origin: origin in wanted)
-        return self._judge(found, len(wanted))
+    async def outwait(self: Recovery, request: Dated) -> bool:
+        return True
 
-    put(Recovery, "find_request", find_request)
+    put(Recovery, "_outwait_request", outwait)
 
 
 @mutant
@@ -262,9 +276,8 @@ def reading_forgets_children() -> None:
 def found_but_sent_again() -> None:
     """What reading back found is not remembered."""
 
-    async def find_since(self: Recovery, floor_ms: int) -> Any:
-        await original(self, floor_ms)
-        return frozenset()
+    async def find_since(self: Recovery, *asked: Any) -> Found:
+        return replace(await original(self, *asked), origins=frozenset())
 
     original = Recovery.find_since
     put(Recovery, "find_since", find_since)
@@ -344,7 +357,6 @@ def floor_not_durable() -> None:
 @mutant
 def landed_cleared_too_early() -> None:
     """What was found in the peer is forgotten with the first batch."""
-
 
     async def take_batch(self: Channel, batch: Batch) -> None:
         await original(self, batch)
@@ -542,24 +554,26 @@ def refused_request_given_up_whole() -> None:
     """A request that the peer refuses is quarantined whole, not halved until the culprit is alone."""
 
     async def split(self: Publisher, taken: Taken, exc: Refused) -> None:
-        for key, _ in taken:
+        for key, items in taken:
             self._lanes.done(key)
-        self._stored_whole = [self._on_stored(item) for _, item in taken]  # type: ignore[attr-defined] - the mutant's own
+            for item in items:
+                self._on_stored(item)
 
     put(Publisher, "_split", split)
 
 
 @mutant
 def clock_of_the_peer_ahead() -> None:
-    """The peer's clock is taken from our own."""
+    """What is known of the peer's clock is ahead of it, so attempt floors are too late."""
 
-    async def refresh(self: Link) -> None:
-        await self.sink.peer_time_ms()
-        loop_s = asyncio.get_running_loop().time()
-        self._peer_clock = (int(loop_s * 1000) + 1_800_000_000_000 + scenario.SKEW_MS, loop_s)
-        self._peer_known.set()
+    def at(self: PeerClock, now_s: float) -> PeerTime | None:
+        known = original(self, now_s)
+        return known and PeerTime(
+            known.earliest_ms + 3 * scenario.SKEW_MS, known.latest_ms + 3 * scenario.SKEW_MS, now_s
+        )
 
-    put(Link, "_refresh_clock", refresh)
+    original = PeerClock.at
+    put(PeerClock, "at", at)
 
 
 # --- running -------------------------------------------------------------------------------------------------------

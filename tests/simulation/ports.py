@@ -17,7 +17,8 @@ from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
 from replicator.aws.kinesis_api import GetRecordsReply, RecordReply
-from replicator.aws.kinesis_reading import Bounds, Reading
+from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
+from replicator.core.hash_range import hash_key
 from replicator.core.model import (
     Checkpoint,
     Lease,
@@ -29,6 +30,7 @@ from replicator.core.model import (
     ShardId,
     SourceName,
 )
+from replicator.core.peer_clock import PeerTime
 from replicator.errors import Fenced, InDoubt, Misconfigured, PositionLost, Refused, StoreUnavailable, TransientError
 from replicator.ports import ClaimScope, ClaimSession, Cursor, Entry, Found, Page, Quarantined, SinkLimits, SourceInfo
 
@@ -155,21 +157,39 @@ class WireSink:
             codes[place] = code
         return codes
 
-    async def peer_time_ms(self) -> int:
+    async def peer_time(self) -> PeerTime:
         begun_s = self._loop_s()
         try:
             date_s = await self._wire.call(lambda: self._hub.now_ms() // 1000)
         except Lost as exc:
             raise TransientError(f"no answer of the peer: {exc}", code="no_answer") from exc
-        return date_s * 1000 - 1000 - int((self._loop_s() - begun_s) * 1000)
+        now_s = self._loop_s()
+        return PeerTime(date_s * 1000, date_s * 1000 + 1000 + int((now_s - begun_s) * 1000) + 1, now_s)
+
+    async def refuses(self, dated_ms: int) -> bool:
+        try:
+            return await self._wire.call(lambda: self._hub.now_ms() - dated_ms > self._signature_ms)
+        except Lost as exc:
+            raise TransientError(f"no answer of the peer: {exc}", code="no_answer") from exc
 
     def _loop_s(self) -> float:
         return self._wire.network.now_s()
 
-    async def read_back(self, since_ms: int, origin_of: Callable[[bytes], Origin | None], *, records_max: int) -> Found:
+    async def read_back(
+        self,
+        since_ms: int,
+        origin_of: Callable[[bytes], Origin | None],
+        *,
+        records_max: int,
+        bytes_max: int | None = None,
+        until_ms: int | None = None,
+        keys: Collection[str] | None = None,
+    ) -> Found:
         api = ReadingApi(self._hub, self._wire)
-        bounds = Bounds(records_max, time_max_s=120.0, interval_s=0.5)
-        return await Reading(api, since_ms, origin_of, bounds).run()  # type: ignore[arg-type] - the calls it makes
+        hashes = None if keys is None else frozenset(map(hash_key, keys))
+        bounds = Bounds(records_max, bytes_max or 10**12, time_max_s=120.0)
+        wanted = Wanted(since_ms, until_ms, hashes)
+        return await Reading(api, wanted, origin_of, bounds, Pace(0.5)).run()  # type: ignore[arg-type] - the calls it makes
 
 
 class ReadingApi:

@@ -1,4 +1,4 @@
-"""Histories that showed a bug, kept as scenarios under the bug's name: a seed means another one when `scenario` changes."""
+"""Histories that showed a bug, kept whole under its name: what a seed means changes with `scenario`."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def load(name: str) -> Scenario:
 
 
 def keep(name: str, plan: Scenario) -> None:
-    """`python -m tests.simulation --keep NAME --trace SEED` does it."""
+    """What `shrink` found."""
     FOLDER.mkdir(exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(plan), indent=1)
     (FOLDER / f"{name}.json").write_bytes(text + b"\n")

@@ -5,7 +5,9 @@ import re
 from .world import Outcome
 
 LINES_BEFORE = 40
-WORLDLY = re.compile(r"^ *[\d.]+ (---|[a-e]\d+ (starts|ended|is |stands|goes)|the |cut off|mended|[a-e] (splits|merges|has))")
+WORLDLY = re.compile(
+    r"^ *[\d.]+ (---|[a-e]\d+ (starts|ended|is |stands|goes)|the |cut off|mended|[a-e] (splits|merges|has))"
+)
 
 
 def explain(outcome: Outcome, lines_before: int = LINES_BEFORE) -> str:

@@ -15,7 +15,10 @@ LOAD_S = 60.0
 SIGNATURE_S = 12.0
 """How long a receiver takes a signed request; AWS: 300 s. Shorter here, so that more happens around its end."""
 SKEW_MS = 3000
-IN_DOUBT_WAIT_S = SIGNATURE_S + 2 * SKEW_MS / 1000 + 2.0
+REQUEST_LIFETIME_S = 8.0
+CLOCK_MARGIN_S = 4.0
+IN_DOUBT_WAIT_S = SIGNATURE_S + 3 * CLOCK_MARGIN_S
+"""The longest that is waited, where the fence is not to be trusted."""
 
 Kind = Literal["mesh", "hub", "chain"]
 Disaster = Literal[
@@ -66,7 +69,7 @@ LENGTHS_S = (1, 5, 12, 50)
 
 
 class Event(Struct, frozen=True):
-    """What a producer writes. ``kind``: ``good``, ``copy`` (of an earlier one), ``broken``, ``too_big``, ``refused``."""
+    """What a producer writes. ``kind``: ``good``, ``copy`` of one before, ``broken``, ``too_big`` or ``refused``."""
 
     at_s: float
     region: str

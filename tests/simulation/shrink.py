@@ -1,7 +1,7 @@
 """The smallest scenario that still goes wrong: events, disasters, workers and shards are left out as long as it does.
 
-``python -m tests.simulation.shrink SEED --keep NAME [--mutant NAME]`` writes it to the regressions, to be seen with
-``--trace-regression NAME``. With ``--mutant`` a fixed bug, kept as a mutant, is put back first.
+``python -m tests.simulation.shrink SEED --keep NAME [--mutant NAME]`` writes it to the regressions. With ``--mutant`` a
+fixed bug, kept as a mutant, is put back first.
 """
 
 import argparse

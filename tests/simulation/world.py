@@ -27,7 +27,7 @@ EPOCH_MS = 1_800_000_000_000
 SETTLED_S = LOAD_S + 30 * IN_DOUBT_WAIT_S
 """When everything must be where it belongs."""
 DRAINED_S = DRAIN_S + LEASES.duration_s + 10.0
-"""How long a graceful stop may take when nothing is wrong."""
+"""How long a graceful stop may take, whatever is wrong with the services."""
 TIMEOUTS_S = {"stream": 4.0, "leases": LEASES.answer_s * 2, "claims": 1.0, "quarantine": 2.0}
 
 
@@ -63,6 +63,7 @@ class Worker:
         self.service: Service
         self.task: asyncio.Task[None]
         self.stopping: asyncio.Task[None] | None = None
+        self.stood_still = False
 
     @property
     def is_alive(self) -> bool:
@@ -70,7 +71,7 @@ class Worker:
 
 
 class Outcome(Struct, frozen=True):
-    """How a history ended. ``trace`` tells it, a line an event of the world."""
+    """How a history ended. ``trace`` tells it, a line an event of the world, when it was asked for or went wrong."""
 
     seed: int
     breaches: tuple[str, ...]
@@ -208,6 +209,21 @@ class World:
     def drain(self, worker: Worker) -> None:
         self.note("%s is asked to stop", worker.name)
         worker.stopping = self.loop.create_task(worker.service.drain(), context=worker.context)
+        self.later(DRAINED_S, self._judge_drain, worker)
+
+    def _judge_drain(self, worker: Worker) -> None:
+        if worker.is_alive and not worker.stood_still and not self.is_over:
+            self.breach(f"{worker.name} did not stop within {DRAINED_S:g} s")
+
+    def pause(self, worker: Worker, length_s: float) -> None:
+        self.note("%s stands still", worker.name)
+        worker.stood_still = True
+        self.loop.stop_process(worker.process)
+        self.later(length_s, self.resume, worker)
+
+    def resume(self, worker: Worker) -> None:
+        self.note("%s goes on", worker.name)
+        self.loop.resume_process(worker.process)
 
     def later(self, delay_s: float, what: Callable[..., object], *args: object) -> None:
         self.loop.call_later(delay_s, what, *args, context=self.context)
@@ -245,9 +261,10 @@ class World:
                     if len(channel._settlement.open) > plan.open_spans_max:
                         self.breach(f"{worker.name}: {len(channel._settlement.open)} spans are open")
 
-    def outcome(self) -> Outcome:
+    def outcome(self, *, has_trace: bool) -> Outcome:
         checker = self.checker
-        trace = tuple(f"{at_s:9.3f} {what % args}" for at_s, what, args in self.trace)
+        told = self.trace if has_trace or checker.breaches else ()
+        trace = tuple(f"{at_s:9.3f} {what % args}" for at_s, what, args in told)
         return Outcome(
             self.plan.seed,
             tuple(checker.breaches),

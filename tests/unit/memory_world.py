@@ -65,6 +65,7 @@ class World:
                 peer=peer,
                 sink=MemorySink(stream),
                 settings=settings or LinkSettings(backoff_base_s=0.01, backoff_max_s=0.1, in_doubt_wait_s=0.0),
+                clock=Clock(),
                 telemetry=Silent(),
                 rng=rng,
             )

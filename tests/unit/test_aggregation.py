@@ -116,7 +116,15 @@ class World:
         self._workers += 1
         rng = random.Random(self._workers)
         topologies = Topologies(compile_generation(1, REGIONS, hub(REGIONS, EAST)))
-        link = Link(source=ORDERS, peer=WEST, sink=self.sink, settings=self._link_settings, telemetry=Silent(), rng=rng)
+        link = Link(
+            source=ORDERS,
+            peer=WEST,
+            sink=self.sink,
+            settings=self._link_settings,
+            clock=self.clock,
+            telemetry=Silent(),
+            rng=rng,
+        )
         self.links.append(link)
         setup = SourceSetup(
             ORDERS, MemorySource(self.home), make_format("json"), (link,), _beginning, LogSettings(10**6)

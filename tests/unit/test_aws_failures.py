@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from replicator.aws.failures import Answer, Asked, ServiceError, failure, unknown_effect
+from replicator.aws.failures import LATE, Answer, Asked, ServiceError, failure, unknown_effect
 from replicator.errors import InDoubt, Misconfigured, ReplicatorError, TransientError
 
 READ = Asked("GetRecords", "kinesis in eu-west-1", is_write=False, sent_ms=1_000_000)
@@ -57,6 +57,27 @@ def test_a_refused_signature_names_the_offset_of_the_clocks() -> None:
     error = failure(WRITE, Answer(400, body, date_ms=1_000_000 + 400_000))
     assert isinstance(error, Misconfigured)
     assert "+400 s" in str(error)
+
+
+EXPIRED = "Signature expired: 20231114T220819Z is now earlier than 20231114T221320Z (20231114T221820Z - 5 min.)"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [("InvalidSignatureException", EXPIRED), ("RequestExpired", "Request has expired.")]
+)
+def test_a_date_of_our_choice_that_expired_on_the_way_is_no_matter_for_an_operator(code: str, message: str) -> None:
+    """The request had no effect, and is dated anew; with a date of now it would be our clock that is off."""
+    asked = Asked("PutRecords", "kinesis in eu-west-1", is_write=True, sent_ms=1_000_000, is_dated=True)
+    error = failure(asked, answer(400, code, message))
+    assert type(error) is TransientError
+    assert error.code == LATE
+    assert isinstance(failure(WRITE, answer(400, code, message)), Misconfigured)
+
+
+def test_a_wrong_signature_of_a_chosen_date_is_not_taken_for_an_expired_one() -> None:
+    asked = Asked("PutRecords", "kinesis in eu-west-1", is_write=True, sent_ms=1_000_000, is_dated=True)
+    error = failure(asked, answer(400, "InvalidSignatureException", "The signature we calculated does not match."))
+    assert isinstance(error, Misconfigured)
 
 
 @pytest.mark.parametrize("code", ["ValidationException", "InvalidArgumentException", "SerializationException"])

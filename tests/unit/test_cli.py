@@ -62,7 +62,9 @@ def test_config_show_prints_what_holds_in_one_region(capsys: pytest.CaptureFixtu
         "aggregate": "none",
         "in_flight_max": 2,
         "in_doubt": "verify",
-        "in_doubt_wait_s": 330.0,
+        "in_doubt_beyond": "resend",
+        "in_doubt_wait_s": None,
+        "request_lifetime_s": 30.0,
         "paused": False,
         "on_poison": "skip",
     }

@@ -40,6 +40,15 @@ WRONG = [
     ("unquoted_variable", 4, 22, 'within { } or [ ] write a variable in quotes: "${NAME}"'),
     ("renewal_too_slow", 6, 12, "renew_s (5) must be less than half of duration_s (10)"),
     (
+        "lifetime_too_short",
+        4,
+        37,
+        "link_defaults.request_lifetime_s: 12 s are over before a slow request is given up; make it 15 or more",
+    ),
+    ("timeout_longer_than_lifetime", 4, 29, "30 s are over before a slow request is given up; make it 35 or more"),
+    ("lifetime_of_a_link_too_long", 5, 59, "limits.signature_window_s (300); make it 300 or less"),
+    ("hold_without_verify", 6, 5, "'hold' holds nothing where in_doubt is 'resend'; write 'in_doubt: verify'"),
+    (
         "cycle",
         9,
         7,

@@ -58,6 +58,14 @@ def test_a_request_dated_within_five_minutes_is_accepted(age_s: int) -> None:
     VERIFIER.check(signed(NOW_MS - age_s * 1000), NOW_MS)
 
 
+@pytest.mark.parametrize("seconds_past_midnight", [0, 1, 269, 270])
+def test_a_date_of_yesterday_is_taken_within_five_minutes_under_yesterdays_scope(seconds_past_midnight: int) -> None:
+    """The credential's scope goes by the date of the signature, not by the day on which the request arrives."""
+    now_ms = NOW_MS // 86_400_000 * 86_400_000 + seconds_past_midnight * 1000
+    VERIFIER.check(signed(now_ms - 270_000), now_ms)
+    VERIFIER.check(signed(now_ms), now_ms)
+
+
 def test_a_request_dated_301_seconds_back_has_expired() -> None:
     error = refusal(signed(NOW_MS - 301_000))
     assert error.code == "InvalidSignatureException"

@@ -33,7 +33,7 @@ from replicator.worker.recovery import Recovery
 HERE = Region("us-east-1")
 ORIGIN = Origin(HERE, SourceName("orders"), "1", ShardId("shardId-000000000000"), SequenceNumber(7))
 CLAIM = b"x" * CLAIM_BYTES
-FLOOR_MS = 1
+FLOOR_MS = time.time_ns() // 1_000_000 - 60_000
 
 
 class NoTelemetry:
@@ -61,16 +61,18 @@ class Shard:
             peer=Region("eu-west-1"),
             sink=MemorySink(peer),
             settings=LinkSettings(in_doubt_wait_s=0.0),
+            clock=Clock(),
             telemetry=NoTelemetry(),
             rng=random.Random(1),
         )
         self.store = MemoryClaims(Clock().now_ms, window_s)
         self.scope = ClaimScope(self.link.name, ORIGIN.shard, ORIGIN.incarnation)
         self.claiming = Claiming(self.store, self.scope, 2, self.link, "continue")
-        self.recovery = Recovery(self.link, HERE, sender_and_origin(make_format("json")), Clock())
+        self.recovery = Recovery(self.link, HERE, sender_and_origin(make_format("json")))
 
     async def heritage(self) -> Heritage:
         """As the next owner finds it."""
+        await self.link._refresh_clock()
         former = await self.store.attach(self.scope, 1)
         await self.store.claim(former, 1, CLAIM)
         await self.store.settle(former, 1, (), SequenceNumber(0))

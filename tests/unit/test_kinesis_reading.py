@@ -1,11 +1,12 @@
-"""Reading a stream back: what stops it, stops it."""
+"""Reading a stream back: what stops it, when it ends, and how often it asks."""
 
 import asyncio
 
 import pytest
+from small_world import in_virtual_time
 
-from replicator.aws.kinesis_api import GetRecordsReply
-from replicator.aws.kinesis_reading import Bounds, Reading
+from replicator.aws.kinesis_api import GetRecordsReply, RecordReply
+from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
 from replicator.core.model import Position, Shard, ShardId
 from replicator.errors import TransientError
 
@@ -33,9 +34,60 @@ class FailsWhenCancelled:
 
 async def test_a_cancellation_that_meets_an_error_is_not_lost() -> None:
     api = FailsWhenCancelled()
-    reading = Reading(api, 0, lambda _: None, Bounds(100, 60.0, 0.0))  # type: ignore[arg-type] - as much of it as is used
+    bounds = Bounds(100, 100, 60.0)
+    reading = Reading(api, Wanted(0), lambda _: None, bounds, Pace(0.0))  # type: ignore[arg-type] - as much as is used
     task = asyncio.ensure_future(reading.run())
     await api.is_asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+class NeverEnds:
+    """A busy shard: every page has a record a second younger than the last one, and the tip is never reached."""
+
+    def __init__(self) -> None:
+        self.pages_s: list[float] = []
+
+    async def shards(self) -> list[Shard]:
+        return [Shard(ShardId("s"))]
+
+    async def iterator(self, shard: ShardId, position: Position) -> str:
+        return "token"
+
+    async def get_records(self, token: str, limit: int) -> GetRecordsReply:
+        self.pages_s.append(asyncio.get_running_loop().time())
+        return GetRecordsReply([RecordReply("1", "", "k", len(self.pages_s))], "token", 1)
+
+
+def reading(api: NeverEnds, pace: Pace, *, until_ms: int | None = None, bounds: Bounds | None = None) -> Reading:
+    wanted = Wanted(0, until_ms)
+    return Reading(api, wanted, lambda _: None, bounds or Bounds(100, 100, 60.0), pace)  # type: ignore[arg-type] - as much as is used
+
+
+def test_a_busy_shard_is_read_until_it_shows_an_arrival_behind_the_time_of_interest() -> None:
+    async def history() -> None:
+        api = NeverEnds()
+        found = await reading(api, Pace(1.0), until_ms=5000).run()
+        assert (found.is_complete, found.records_read) == (True, 6)
+
+    in_virtual_time(history())
+
+
+def test_a_shard_is_read_once_a_second_by_all_readings_together() -> None:
+    async def history() -> None:
+        api, pace = NeverEnds(), Pace(1.0)
+        await asyncio.gather(*[reading(api, pace, until_ms=20_000).run() for _ in range(3)])
+        gaps_s = [after - before for before, after in zip(api.pages_s, api.pages_s[1:], strict=False)]
+        assert min(gaps_s) >= 1.0
+
+    in_virtual_time(history())
+
+
+def test_a_reading_that_takes_too_long_is_no_proof_and_says_so() -> None:
+    async def history() -> None:
+        found = await reading(NeverEnds(), Pace(1.0), bounds=Bounds(100, 100, 7.0)).run()
+        assert not found.is_complete
+        assert "7 s" in found.why
+
+    in_virtual_time(history())
