@@ -19,12 +19,16 @@ from replicator.core.quarantine_document import (
 from replicator.errors import StoreUnavailable
 from replicator.ports import Quarantined
 
+LISTED_MAX = 1000
+"""Names in one answer (Amazon S3 API Reference, ListObjectsV2: "returns up to 1,000 key names by default")."""
+
 
 class S3Quarantine:
     """Implements `ports.Quarantine`; ``client`` is an aiobotocore S3 client, closed by whoever made it."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+    def __init__(self, client: Any, bucket: str, prefix: str, listed_max: int = LISTED_MAX) -> None:
         self._client = client
+        self._listed_max = listed_max
         self._bucket = bucket
         self._prefix = prefix
 
@@ -67,7 +71,7 @@ class S3Quarantine:
 
     async def _listed(self, link: LinkName) -> AsyncIterator[tuple[str, str]]:
         """Digest and object name of every mark."""
-        request = {"Bucket": self._bucket, "Prefix": self._marks(link)}
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._marks(link), "MaxKeys": self._listed_max}
         while True:
             page = await self._told(request["Prefix"], self._client.list_objects_v2(**request))
             for entry in page.get("Contents", []):

@@ -82,7 +82,7 @@ def test_items_behind_a_head_join_it_in_order_up_to_the_first_that_is_not_admitt
     assert lanes.take(10, BIG, 0.0) == [("a", ("a", 4))]
 
 
-@given(st.lists(st.sampled_from("ab"), max_size=40), st.data())
+@given(st.lists(st.sampled_from("ab"), max_size=16), st.data())
 def test_items_that_travel_together_keep_their_order_whatever_fails(keys: list[str], data: st.DataObject) -> None:
     lanes = lanes_of(*keys)
     done: list[tuple[str, int]] = []
