@@ -22,6 +22,7 @@ from replicator.worker.span import Item, Span
 logger = structlog.get_logger(__name__)
 
 QUARANTINE_RETRY_S = 1.0
+QUARANTINE_RETRY_MAX_S = 10.0
 KEY_HELD = "key_held"
 
 
@@ -137,8 +138,18 @@ class Admission:
 
     async def quarantine(self, prepared: Prepared, poison: PoisonEvent, attempts: int) -> None:
         """Return when the event is stored there; until then the watermark waits."""
-        self._link.count("events_quarantined_total", reason=poison.reason)
         document = self._document(prepared, poison, attempts)
+        tries = 0
+        while True:
+            try:
+                if poison.reason != KEY_HELD:
+                    await self._held.hold(prepared.record.partition_key)
+                await self._quarantine.put(document)
+                break
+            except StoreUnavailable:
+                tries += 1
+                await asyncio.sleep(min(QUARANTINE_RETRY_MAX_S, QUARANTINE_RETRY_S * tries))
+        self._link.count("events_quarantined_total", reason=poison.reason)
         logger.warning(
             "event.quarantined",
             link=self._link.name,
@@ -146,16 +157,6 @@ class Admission:
             origin=prepared.origin.key,
             detail=poison.detail,
         )
-        while True:
-            try:
-                if poison.reason != KEY_HELD:
-                    await self._held.hold(prepared.record.partition_key)
-                await self._quarantine.put(document)
-            except StoreUnavailable as exc:
-                logger.error("quarantine.unavailable", link=self._link.name, error=str(exc))  # noqa: TRY400 - expected, retried
-                await asyncio.sleep(QUARANTINE_RETRY_S)
-            else:
-                return
 
     def _document(self, prepared: Prepared, poison: PoisonEvent, attempts: int) -> Quarantined:
         return Quarantined(

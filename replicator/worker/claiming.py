@@ -108,8 +108,7 @@ class Claiming:
                 return None
             try:
                 return await call()
-            except StoreUnavailable as exc:
-                logger.warning("claims.unavailable", link=self._link.name, policy=self._on_loss, error=str(exc))
+            except StoreUnavailable:
                 self._link.count("claim_store_unavailable_total")
                 self._away_until_s = loop.time() + RETRY_S
             if self._on_loss == "continue":

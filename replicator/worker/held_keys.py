@@ -60,8 +60,7 @@ class HeldKeys:
             self._marked_meanwhile.clear()
             try:
                 listed = await self._quarantine.held(self._link)
-            except StoreUnavailable as exc:
-                logger.error("quarantine.unavailable", link=self._link, error=str(exc))  # noqa: TRY400 - expected, retried
+            except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
             else:
                 self._digests = listed | self._marked_meanwhile

@@ -13,10 +13,18 @@ from replicator.core.model import LinkName, Region, SourceName
 from replicator.core.peer_clock import PeerClock, PeerTime
 from replicator.errors import Misconfigured, TransientError
 from replicator.ports import Clock, Sink, Telemetry
+from replicator.worker.condition import Condition
 from replicator.worker.fence import Fence
 from replicator.worker.lookups import Lookups
 
 CLOCK_REFRESH_S = 15.0
+ALWAYS_SHOWN = (
+    "events_forwarded_total",
+    "possible_duplicates_total",
+    "claim_store_unavailable_total",
+    "claim_store_lost_total",
+)
+"""Counters that begin at 0 instead of with their first event, so that nobody's alarm misses it."""
 
 
 class LinkSettings(Struct, frozen=True):
@@ -80,6 +88,7 @@ class Link:
         self.sink = sink
         self.settings = settings
         self.health = PeerHealth()
+        self.condition = Condition("peer", link=self.name)
         self.counts: Counter[str] = Counter()
         """Totals since start, for /status; the telemetry has the same figures."""
         self._telemetry = telemetry
@@ -93,6 +102,8 @@ class Link:
         # Apart, so that a request in doubt need not wait for the reading of a takeover, which may take long.
         self.requests = Lookups(sink, **bounds)
         self.takeovers = Lookups(sink, **bounds)
+        for name in ALWAYS_SHOWN:
+            telemetry.count(name, 0, link=self.name)
         self._resumed = asyncio.Event()
         if not settings.is_paused:
             self._resumed.set()
@@ -137,10 +148,16 @@ class Link:
 
     def failed(self, exc: Exception) -> None:
         """A request to the peer failed as a whole."""
+        self.condition.failed(str(exc))
         base_s = self.settings.backoff_base_s
         if isinstance(exc, Misconfigured):
             base_s = self.settings.misconfigured_wait_s
         self.health.failed(_now_s(), self._rng.random(), str(exc), base_s=base_s, max_s=self.settings.backoff_max_s)
+
+    def succeeded(self) -> None:
+        """A request to the peer was served."""
+        self.health.succeeded()
+        self.condition.succeeded()
 
     def draw(self) -> float:
         return self._rng.random()

@@ -176,7 +176,7 @@ class Publisher:
             self._link.failed(exc)
             self._retry(taken, exc.code, rests=False)
         else:
-            self._link.health.succeeded()
+            self._link.succeeded()
             self._link.observe("publish_seconds", asyncio.get_running_loop().time() - started_s)
             self._sort_out(taken, results)
 

@@ -18,6 +18,7 @@ from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quaranti
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming, OnLoss
+from replicator.worker.condition import WatchedClaims, WatchedQuarantine
 from replicator.worker.doubt import in_doubt, link_state, publish
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.leasing import LeaseKeeper
@@ -88,7 +89,9 @@ class Service:
     ) -> None:
         self._identity = identity
         self._sources = tuple(sources)
-        self._stores = stores
+        self._claims = WatchedClaims(stores.claims)
+        self._quarantine = WatchedQuarantine(stores.quarantine)
+        self._leases = stores.leases
         self._settings = settings
         self._clock = clock
         self._telemetry = telemetry
@@ -96,7 +99,7 @@ class Service:
         self._runners: dict[tuple[SourceName, str], LeasedShardRunner] = {}
         self._is_draining = False
         self._held = {
-            link.name: HeldKeys(link.name, stores.quarantine, is_on=link.settings.on_poison == "hold_key")
+            link.name: HeldKeys(link.name, self._quarantine, is_on=link.settings.on_poison == "hold_key")
             for setup in self._sources
             for link in setup.links
         }
@@ -104,7 +107,7 @@ class Service:
 
     def _keeper(self, setup: SourceSetup, rng: random.Random) -> LeaseKeeper:
         return LeaseKeeper(
-            store=self._stores.leases,
+            store=self._leases,
             source=setup.source,
             source_name=setup.name,
             links=frozenset(link.name for link in setup.links),
@@ -174,9 +177,9 @@ class Service:
             shard=lease.shard,
             log=log,
             durable=lease.checkpoints.get(link.name) or Checkpoint(await self._link_start(setup, link.name)),
-            claiming=Claiming(self._stores.claims, scope, lease.epoch, link, self._settings.on_loss),
+            claiming=Claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
             recovery=recovery,
-            admission=Admission(link, router, preparer, self._stores.quarantine, held, self._clock),
+            admission=Admission(link, router, preparer, self._quarantine, held, self._clock),
             make_durable=lambda: self._keepers[setup.name].checkpoint_now(lease.shard),
             may_send=lambda: self._keepers[setup.name].surely_holds(lease),
             share_bytes=self._queue_share,
@@ -188,7 +191,7 @@ class Service:
         proposed = setup.start(self._clock.now_ms())
         while True:
             try:
-                return await self._stores.leases.link_start(setup.name, link, proposed)
+                return await self._leases.link_start(setup.name, link, proposed)
             except TransientError as exc:
                 logger.warning("lease_store.unavailable", link=link, error=str(exc))
                 await asyncio.sleep(STORE_RETRY_S)
@@ -210,6 +213,10 @@ class Service:
     def ready(self) -> list[str]:
         """Reasons why this worker can't do its own part; a peer's trouble is none."""
         reasons = ["draining"] if self._is_draining else []
+        if not self._quarantine.condition.is_up:
+            reasons.append(f"quarantine: {self._quarantine.condition.error}")
+        if not self._claims.condition.is_up and self._settings.on_loss == "pause":
+            reasons.append(f"claim store: {self._claims.condition.error}")
         return reasons + [reason for keeper in self._keepers.values() for reason in keeper.unready()]
 
     def status(self) -> dict[str, object]:
@@ -221,6 +228,8 @@ class Service:
             "ready": not self.ready(),
             "not_ready": self.ready(),
             "memory_bytes": {"used": self.memory_used(), "limit": self._settings.memory_bytes},
+            "claim_store": {"on_loss": self._settings.on_loss} | self._claims.condition.status(),
+            "quarantine": self._quarantine.condition.status(),
             "leases": sum(len(keeper.held) for keeper in self._keepers.values()),
             "links": {link.name: self._link_status(link) for setup in self._sources for link in setup.links},
         }
@@ -234,6 +243,7 @@ class Service:
             "state": link_state(link, doubts),
             "lag_ms": _worst([channel.lag_ms(now_ms) for channel in channels.values()]),
             "last_error": link.health.last_error,
+            "failing_for_s": link.condition.status()["failing_for_s"],
             "in_doubt": in_doubt(link, doubts),
             "held_keys": len(self._held[link.name]),
             "counts": dict(link.counts),
@@ -251,6 +261,8 @@ class Service:
     async def _publish_gauges(self) -> None:
         while True:
             await asyncio.sleep(GAUGES_S)
+            self._telemetry.gauge("claim_store_up", self._claims.condition.is_up)
+            self._telemetry.gauge("quarantine_up", self._quarantine.condition.is_up)
             for setup in self._sources:
                 held = self._keepers[setup.name].held
                 self._forget_runners(setup.name, held)
@@ -278,6 +290,7 @@ class Service:
         self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
         self._telemetry.gauge("held_keys", len(self._held[link.name]), link=link.name)
         self._telemetry.gauge("queue_bytes", sum(c.open_bytes for c in channels.values()), link=link.name)
+        self._telemetry.gauge("link_up", link.condition.is_up, link=link.name)
         publish(self._telemetry, link, [channel.doubt for channel in channels.values()])
         age_ms = max((c.watermark_age_ms() for c in channels.values()), default=NO_DATA)
         self._telemetry.gauge("watermark_age_ms", age_ms, link=link.name)
