@@ -1,4 +1,4 @@
-"""Composition root: from a configuration to one running worker. The only place that names concrete adapters."""
+"""Composition root: from a configuration to one running worker. It names the concrete adapters."""
 
 import asyncio
 import os
@@ -43,6 +43,7 @@ logger = structlog.get_logger(__name__)
 
 CONNECTIONS_MAX = 256
 PARENTS_POLL_S = 1.0
+READY_POLL_S = 0.5
 BODIES_KEPT = 4
 """Of 1 MB or so each, for links that are a few requests apart."""
 
@@ -69,12 +70,12 @@ async def run_worker(config: Config, region: Region) -> None:
         )
         tune_process()
         logger.info("status.listening", port=port)
-        await _until_signalled(service)
+        await _until_signalled(service, config.worker.ready_within_s)
     logger.info("worker.stopped")
 
 
-async def _until_signalled(service: Service) -> None:
-    """Run the service; the first SIGTERM or SIGINT drains it."""
+async def _until_signalled(service: Service, ready_within_s: float) -> None:
+    """Run the service; the first SIGTERM or SIGINT drains it. Raises ConfigError when it never became ready in time."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,11 +83,28 @@ async def _until_signalled(service: Service) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(service.run())
         asked = group.create_task(stopping.wait())
-        await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
-        if asked.done():
+        never_ready = group.create_task(_never_ready(service, ready_within_s))
+        await asyncio.wait((running, asked, never_ready), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        never_ready.cancel()
+        if not running.done():
             logger.info("worker.draining")
             await service.drain()
-        asked.cancel()
+    if not never_ready.cancelled():
+        why = "; ".join(never_ready.result())
+        raise ConfigError(f"the worker did not become ready within {ready_within_s:g} s of its start: {why}")
+
+
+async def _never_ready(service: Service, within_s: float) -> list[str]:
+    """Return the reasons when the time has passed; never, once the service was ready."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + within_s
+    while reasons := service.ready():
+        if loop.time() >= deadline_s:
+            return reasons
+        await asyncio.sleep(READY_POLL_S)
+    await asyncio.Event().wait()
+    return []
 
 
 @asynccontextmanager
@@ -153,7 +171,10 @@ class _Builder:
         keys = self._config.tag_key
         if keys is None:
             return None
-        return TagKeys(keys.current, {name: ref.resolve(os.environ) for name, ref in keys.keys.items()})
+        try:
+            return TagKeys(keys.current, {name: ref.resolve(os.environ) for name, ref in keys.keys.items()})
+        except ValueError as exc:
+            raise ConfigError(f"tag_key: {exc}") from exc
 
     async def _leases(self) -> DynamoDbLeases:
         leases = self._config.leases

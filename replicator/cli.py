@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,9 +89,12 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument(
-        "--seconds", type=int, default=40, help="time of writing (default 40); start, catch-up and audit come on top"
+        "--seconds",
+        type=_positive,
+        default=40,
+        help="time of writing (default 40); start, catch-up and audit follow",
     )
-    demo.add_argument("--events", type=int, default=20_000, help="how many events are written (default 20000)")
+    demo.add_argument("--events", type=_positive, default=20_000, help="how many events are written (default 20000)")
     demo.add_argument("--topology", choices=("mesh", "hub", "chain"), default="mesh")
     demo.add_argument("--no-outage", action="store_true", help="kill no region")
     demo.add_argument("--crash-workers", action="store_true", help="kill -9 workers on the way")
@@ -97,6 +104,13 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--workdir", help="where logs and configuration go (default: a temporary folder)")
     demo.add_argument("--keep", action="store_true", help="keep the working folder")
     demo.set_defaults(command=_demo)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
 
 def _config_option(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +166,8 @@ def _held(args: argparse.Namespace) -> int:
     for link, keys in found.items():
         for key in keys:
             print(f"{link}\t{key}")
+    if not any(found.values()):
+        print(f"no held keys on {', '.join(found)}", file=sys.stderr)
     return 0
 
 

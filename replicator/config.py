@@ -200,6 +200,9 @@ class WorkerConfig(Model):
     http_host: str = "127.0.0.1"
     http_port: int = Field(8080, ge=0, le=65_535, description="0 takes a free port")
     drain_s: float = Field(20, ge=1, le=110)
+    ready_within_s: float = Field(
+        300, ge=1, description="A worker that is not ready so long after its start exits with status 1"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

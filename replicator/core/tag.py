@@ -24,6 +24,7 @@ PATH_MAX = 16
 SEQUENCE_DIGITS_MAX = 129
 """Kinesis and DynamoDB sequence numbers: AWS API references, "SequenceNumber"."""
 MAC_BYTES = 16
+SECRET_BYTES_MIN = 16
 KEY_ID = re.compile(r"[a-z0-9-]{1,16}")
 SEQUENCE = re.compile(r"0|[1-9][0-9]{0,128}")
 
@@ -179,6 +180,11 @@ class TagKeys:
         for key_id, secret in keys.items():
             if not KEY_ID.fullmatch(key_id) or not secret:
                 raise ValueError(f"tag key id {key_id!r} must match {KEY_ID.pattern} and its secret must not be empty")
+            if len(secret) < SECRET_BYTES_MIN:
+                raise ValueError(
+                    f"the secret of tag key {key_id!r} has {len(secret)} bytes, which can be guessed from tags; "
+                    f"make one of {SECRET_BYTES_MIN} or more: openssl rand -base64 32"
+                )
         if current not in keys:
             raise ValueError(f"the current tag key {current!r} is none of {', '.join(sorted(keys))}")
         self._current = current

@@ -28,7 +28,7 @@ from replicator.dev.demo_view import View
 from replicator.dev.environment import Environment
 from replicator.dev.environment_config import Layout
 from replicator.dev.environment_worker import leave_user_account
-from replicator.errors import ReplicatorError
+from replicator.errors import ConfigError, ReplicatorError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -113,9 +113,12 @@ def _workdir(options: Options) -> Iterator[Path]:
     """A new directory, in the one that was asked for; it goes again, unless it is to be kept."""
     parent = options.workdir
     is_new = parent is not None and not parent.exists()
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="replicator-demo-", dir=parent))
+    try:
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix="replicator-demo-", dir=parent))
+    except OSError as exc:
+        raise ConfigError(f"--workdir {parent}: {exc}") from exc
     try:
         yield directory
     finally:

@@ -49,7 +49,7 @@ def pure_steps() -> dict[str, float]:
     tag = Tag(1, origin, EventId("e-7"), (Region("us-east-1"),), 1_700_000_000_000)
     raw, decoded = encode_tag(tag), json_format.decode(data)
     tagged = decoded.with_tag(raw)
-    keys = TagKeys("k1", {"k1": b"secret"})
+    keys = TagKeys("k1", {"k1": b"a secret of the tests"})
     signer = Signer("kinesis.us-east-1.amazonaws.com", "us-east-1", "kinesis", "application/x-amz-json-1.1")
     sha256, credentials = body_hash(data), Credentials("key", "secret")
 

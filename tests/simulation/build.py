@@ -20,7 +20,7 @@ from .scenario import CLOCK_MARGIN_S, REQUEST_LIFETIME_S, SIGNATURE_S, Kind, Sce
 SOURCE = SourceName("hub")
 LEASES = LeaseSettings(duration_s=6.0, renew_s=2.0, list_every=3)
 DRAIN_S = 5.0
-KEYS = TagKeys("k", {"k": b"secret"})
+KEYS = TagKeys("k", {"k": b"a secret of the tests"})
 
 
 class Parts(Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,16 @@ def test_a_held_key_is_shown_and_released(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out == ""
     assert main(["quarantine", "release", *at, "--link", "orders:mars", "--key", "x"]) == 1
     assert "there is no link orders:mars in us-east-1, only orders:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--seconds", "-3"], ["--seconds", "0"], ["--events", "0"], ["--events", "x"]])
+def test_a_demo_of_no_length_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["demo", *arguments])
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m replicator config schema | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{\n", "")

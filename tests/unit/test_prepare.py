@@ -16,7 +16,7 @@ from replicator.worker.prepare import Birthplace, Prepared, Preparer
 
 HERE, PEER = Region("us-east-1"), Region("eu-west-1")
 PLACE = Birthplace(HERE, SourceName("orders"), "1700000000000", ShardId("shardId-000000000000"))
-KEYS = TagKeys("k1", {"k1": b"secret"})
+KEYS = TagKeys("k1", {"k1": b"a secret of the tests"})
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

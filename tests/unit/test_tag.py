@@ -32,7 +32,7 @@ def tags(draw: st.DrawFn) -> Tag:
     return Tag(generation, origin, EventId(draw(TEXT)), tuple(path), at_ms, trace)
 
 
-KEYS = TagKeys("k1", {"k1": b"secret", "k0": b"older"})
+KEYS = TagKeys("k1", {"k1": b"a secret of the tests", "k0": b"an older secret of the tests"})
 A_TAG = Tag(
     3,
     Origin(REGIONS[0], SourceName("orders"), "17", ShardId("shardId-000000000000"), SequenceNumber(49), 0),
@@ -92,7 +92,7 @@ def test_another_version_is_named_and_a_new_field_of_ours_is_not_minded() -> Non
 
 def test_a_signature_holds_under_old_and_new_keys() -> None:
     KEYS.verify(KEYS.sign(A_TAG))
-    KEYS.verify(TagKeys("k0", {"k0": b"older"}).sign(A_TAG))
+    KEYS.verify(TagKeys("k0", {"k0": b"an older secret of the tests"}).sign(A_TAG))
 
 
 @pytest.mark.parametrize(

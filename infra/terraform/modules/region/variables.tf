@@ -239,7 +239,7 @@ variable "lease_table_name" {
 }
 
 variable "quarantine_s3" {
-  description = "Where poison events go: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_QUARANTINE_BUCKET and REPLICATOR_QUARANTINE_PREFIX. Null when they go elsewhere; the container itself has no place that outlives it."
+  description = "Where poison events go: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_QUARANTINE_BUCKET and REPLICATOR_QUARANTINE_PREFIX. Null only when the configuration names another bucket: the container has no place that can be written, and a poison event that can't be put away holds up its shard."
   type = object({
     bucket = string
     prefix = string
