@@ -6,6 +6,7 @@ import random
 import secrets
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -118,6 +119,17 @@ async def open_quarantine(config: Config, region: Region, aws: AwsSession) -> As
         yield S3Quarantine(client, chosen.s3_bucket, chosen.s3_prefix)
 
 
+def _check_writable(directory: Path) -> None:
+    """Found out now, it costs a start; found out with the first poison event, it holds up a shard."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as exc:
+        what = f"quarantine.directory {directory} can't be written: {exc}"
+        raise ConfigError(f"{what}; name one that can, or a bucket (quarantine.s3_bucket)") from exc
+
+
 class _Builder:
     """Makes the parts of one worker; what must be closed goes on the stack."""
 
@@ -183,6 +195,9 @@ class _Builder:
         return DynamoDbLeases(await self._stack.enter_async_context(client), leases.table)
 
     async def _quarantine(self) -> Quarantine:
+        chosen = self._config.quarantine
+        if chosen.s3_bucket is None:
+            _check_writable(Path(chosen.directory or "quarantine"))
         return await self._stack.enter_async_context(open_quarantine(self._config, self._region, self._aws))
 
     async def _source(self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession) -> SourceSetup:

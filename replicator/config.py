@@ -68,6 +68,14 @@ class Endpoints(Model):
     dynamodb: str = ""
     s3: str = ""
 
+    @field_validator("kinesis", "dynamodb", "s3")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
+            raise ValueError("an endpoint is a URL such as https://vpce-0123.kinesis.us-east-1.vpce.amazonaws.com")
+        return url
+
 
 class RegionConfig(Model):
     endpoints: Endpoints = Endpoints()
@@ -185,7 +193,7 @@ class TagKeyConfig(Model):
 class QuarantineConfig(Model):
     """A directory, or a prefix in a bucket of the same region."""
 
-    directory: str | None = None
+    directory: str | None = Field(None, min_length=1)
     s3_bucket: str | None = None
     s3_prefix: str = "quarantine/"
 

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from replicator.config_base import Model, RegionName, time_of
+from replicator.config_base import FieldError, Model, RegionName, time_of
 from replicator.core.model import Region
 from replicator.core.topology import Edge, Generation, chain, compile_generation, hub, mesh
 
@@ -36,6 +36,10 @@ class GenerationConfig(Model):
         field = {"hub": "hub", "chain": "order", "links": "links"}.get(self.kind)
         if field is not None and not needed[self.kind]:
             raise ValueError(f"kind '{self.kind}' needs '{field}'")
+        for kind, other in (("hub", "hub"), ("chain", "order"), ("links", "links")):
+            if other != field and needed[kind] is not None:
+                message = f"'{other}' belongs to another kind than '{self.kind}'; leave it out, or write 'kind: {kind}'"
+                raise FieldError(other, message)
         return self
 
     @field_validator("starts_at")

@@ -52,3 +52,12 @@ def test_a_tag_key_that_can_be_guessed_is_refused(tmp_path: Path, closed_url: st
     assert done.returncode == 1
     assert "tag_key: the secret of tag key 'k1' has 5 bytes" in done.stderr
     assert "openssl rand -base64 32" in done.stderr
+
+
+def test_a_quarantine_that_takes_nothing_is_found_at_the_start(tmp_path: Path, closed_url: str) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    done = run_with(CONFIG.format(aws=closed_url, folder=in_the_way), tmp_path)
+    assert done.returncode == 1
+    assert f"quarantine.directory {in_the_way} can't be written" in done.stderr
+    assert "Traceback" not in done.stderr

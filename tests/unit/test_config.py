@@ -177,7 +177,7 @@ def test_anchors_and_aliases_work(check_text: Callable[..., list[str]]) -> None:
     [
         (
             "worker:\n",
-            "4:8: worker: expected a mapping with keys of: drain_s, http_host, http_port, log_level",
+            "4:8: worker: expected a mapping with keys of: drain_s, http_host, http_port, log_level, ready_within_s",
         ),
         (
             "topology: {kind: links, links: [{frm: us-east-1, to: eu-west-1}]}\n",
@@ -186,6 +186,14 @@ def test_anchors_and_aliases_work(check_text: Callable[..., list[str]]) -> None:
         (
             "topology: {kind: hub}\n",
             "4:11: topology: kind 'hub' needs 'hub'",
+        ),
+        (
+            "topology: {kind: mesh, hub: us-east-1}\n",
+            "4:29: topology: 'hub' belongs to another kind than 'mesh'; leave it out, or write 'kind: hub'",
+        ),
+        (
+            "quarantine: {directory: ''}\n",
+            "4:25: quarantine.directory: String should have at least 1 character, not ''",
         ),
         (
             "tag_key: {current: k2, keys: {k1: {env: A}}}\n",
