@@ -233,9 +233,8 @@ class LeaseKeeper:
                 await self._take(row, group)
         for row in moves.ask:
             if await self._in_time(self._store.ask(row, self._me)):
+                self._listing.wrote(replace(row, wanted_by=self._me))
                 self._moved("asked")
-        if moves.take or moves.ask:
-            self._listing.acted()
         for row in current if news.is_own else ():
             is_gone = row.shard not in self._listed and is_finished(row, self._links)
             if is_gone and view.has_expired(row):
@@ -303,6 +302,7 @@ class LeaseKeeper:
         self._moved(kind)
         held = self.held[lease.shard] = Held(lease, self._start_runner(lease), asyncio.Lock())
         self._rows[lease.shard] = lease
+        self._listing.wrote(lease)
         self._wind(held, begun_s)
         held.task = group.create_task(self._run_shard(held))
 
@@ -343,6 +343,7 @@ class LeaseKeeper:
             except TransientError as exc:
                 self._trouble[STORE] = str(exc)
                 await asyncio.sleep(self._settings.renew_s / 3)
+        self._listing.wrote(replace(held.lease, owner=None, beat=held.lease.beat + 1))
         logger.info("lease.released", source=self._name, shard=held.lease.shard, epoch=held.lease.epoch)
         self._moved("released")
 

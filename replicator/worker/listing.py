@@ -4,8 +4,8 @@ A post that has not changed for most of a period is renewed by whoever finds it 
 numbers that only grow, so there is one winner each. Who died with the turn in hand is passed over after ``duration_s``,
 and whoever hears nothing new for `SILENCE` times as long reads the table itself.
 
-A worker that has acted plans again only on a post that was made after its moves, or it would make them twice: that is
-the second from the one it acted on, because the next may be in the making already.
+What a worker has written itself it puts into the posts it reads, or it would plan the same moves again: into the one
+it knows and the next, which may be in the making already.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from msgspec import Struct
 from replicator.core.bulletin import Bulletin, decode, encode
 from replicator.core.lease_reading import Pace, pace
 from replicator.core.leasing import LeaseSettings, Observer, known_workers
-from replicator.core.model import Lease, SourceName
+from replicator.core.model import Lease, ShardId, SourceName
 from replicator.errors import StoreUnavailable, TransientError
 from replicator.ports import LeaseStore
 
@@ -52,7 +52,7 @@ class Listing:
         self._settings = settings
         self._number = 0
         self._since_s = 0.0
-        self._plan_from = 0
+        self._own: dict[ShardId, tuple[Lease, int]] = {}
         self.observer = Observer()
         self.pace: Pace | None = None
         """None before anything was read."""
@@ -84,9 +84,10 @@ class Listing:
             return await self._from_table()
         return await self._in_turn(begun_s, is_missing=posted is None)
 
-    def acted(self) -> None:
-        """What is known of the rows no longer has our own moves in it."""
-        self._plan_from = self._number + 2
+    def wrote(self, row: Lease) -> None:
+        """Remember a row as we left it, until a post must have it so."""
+        if self.is_shared:
+            self._own[row.shard] = (row, self._number + 2)
 
     async def _taken_in(self, posted: Bulletin, begun_s: float) -> News | None:
         is_first = self.pace is None
@@ -98,7 +99,17 @@ class Listing:
         if not self.is_shared:
             return await self._from_table()
         # The first one may be of any age, and tells no more than how large the fleet was.
-        return None if is_first or posted.number < self._plan_from else News(rows, is_own=False, begun_s=begun_s)
+        return None if is_first else News(self._with_own(rows), is_own=False, begun_s=begun_s)
+
+    def _with_own(self, rows: Sequence[Lease]) -> Sequence[Lease]:
+        self._own = {shard: own for shard, own in self._own.items() if self._number < own[1]}
+        if not self._own:
+            return rows
+        return [self._later_one(row) for row in rows]
+
+    def _later_one(self, row: Lease) -> Lease:
+        own = self._own.get(row.shard)
+        return own[0] if own is not None and (own[0].epoch, own[0].beat) >= (row.epoch, row.beat) else row
 
     async def _in_turn(self, begun_s: float, *, is_missing: bool) -> News | None:
         stale_s = begun_s - self._since_s
