@@ -30,6 +30,7 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from replicator.core.dealing import asked, dealt, in_turn
 from replicator.core.model import Checkpoint, Lease, LinkName, ShardEnd, ShardId
 
 T = TypeVar("T")
@@ -94,6 +95,8 @@ class View(Struct, frozen=True):
     observer: Observer
     now_s: float
     settings: LeaseSettings
+    is_shared: bool = False
+    """Others plan on the very same rows (`core.dealing`)."""
 
     def has_expired(self, row: Lease) -> bool:
         return self.observer.age_s(row.shard, self.now_s) >= self.settings.duration_s
@@ -108,11 +111,9 @@ class View(Struct, frozen=True):
             return row.shard in self.running
         return row.owner is not None and not self.has_expired(row)
 
-    def is_free(self, row: Lease) -> bool:
-        """Of a row that nobody keeps; one released for somebody else is left to them for a while, not for ever."""
-        if row.shard in self.running:
-            return False
-        return row.owner is not None or row.wanted_by in (None, self.me) or self.has_expired(row)
+    def is_granted(self, row: Lease) -> bool:
+        """Of a row that nobody keeps: it was released for somebody and is left to them for a while, not for ever."""
+        return row.owner is None and row.wanted_by is not None and not self.has_expired(row)
 
 
 class LeasePlan(Struct, frozen=True):
@@ -135,6 +136,7 @@ def plan(rows: Iterable[Lease], view: View, links: Collection[LinkName]) -> Leas
     """The next moves of worker ``view.me``; linear in the number of rows."""
     kept: list[Lease] = []
     free: list[Lease] = []
+    granted: dict[str | None, list[Lease]] = {}
     active = 0
     for row in rows:
         if is_finished(row, links):
@@ -142,17 +144,35 @@ def plan(rows: Iterable[Lease], view: View, links: Collection[LinkName]) -> Leas
         active += 1
         if view.is_kept(row):
             kept.append(row)
-        elif view.is_free(row):
+        elif row.shard in view.running:
+            continue  # taken since the rows were read
+        elif view.is_granted(row):
+            granted.setdefault(row.wanted_by, []).append(row)
+        else:
             free.append(row)
+    return _moves(kept, free, granted, active, view)
+
+
+def _moves(
+    kept: Sequence[Lease], free: Sequence[Lease], granted: Mapping[str | None, Sequence[Lease]], active: int, view: View
+) -> LeasePlan:
+    me = view.me
+    known = known_workers(kept)
+    workers = known | {me}
     loads = Counter([row.owner for row in kept])
-    mine = loads[view.me]
-    workers = len(known_workers(kept) | {view.me})
-    share = -(-active // workers)
-    room = min(share - mine, max(TAKE_FIRST, mine))
-    take = _take(free, view.me, room)
-    if take or mine >= share:
+    share = -(-active // len(workers))
+    rooms = {
+        worker: min(share - loads[worker], max(TAKE_FIRST, loads[worker])) - len(granted.get(worker, ()))
+        for worker in workers
+    }
+    is_dealt = view.is_shared and me in known
+    order = in_turn(known, sum(row.beat for row in kept)) if is_dealt else ()
+    others = dealt(free, rooms, order, me) if is_dealt else scattered(free, me, rooms[me])
+    # What was released for us comes first, whatever our share is by now: nobody else reads it.
+    take = (*granted.get(me, ()), *others)
+    if take or loads[me] >= share:
         return LeasePlan(take)
-    return LeasePlan(ask=tuple(_ask(kept, workers, view.me)))
+    return LeasePlan(ask=tuple(asked(kept, order, me, ask_max=ASK_MAX) if is_dealt else _ask(kept, len(workers), me)))
 
 
 def known_workers(rows: Iterable[Lease]) -> set[str]:
@@ -162,13 +182,6 @@ def known_workers(rows: Iterable[Lease]) -> set[str]:
         names.add(row.owner)
         names.add(row.wanted_by)
     return {name for name in names if name is not None}
-
-
-def _take(free: Collection[Lease], me: str, room: int) -> tuple[Lease, ...]:
-    """What was released for us, whatever our share is by now: nobody else reads it. Then others, up to the share."""
-    granted = [row for row in free if row.owner is None and row.wanted_by == me]
-    others = [row for row in free if row.owner is not None or row.wanted_by != me]
-    return (*granted, *scattered(others, me, room - len(granted)))
 
 
 def _ask(kept: Collection[Lease], workers: int, me: str) -> Iterator[Lease]:

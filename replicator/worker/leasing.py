@@ -211,6 +211,8 @@ class LeaseKeeper:
             await self._draining_within(self._listing.period_s * (0.8 + 0.4 * self._rng.random()))
 
     async def _balance(self, group: asyncio.TaskGroup) -> None:
+        if self._listing.pace is None:
+            self._listing.expect(len(await self._told(SOURCE, self._source.shards())))
         if (news := await self._news()) is None:
             return
         # A row of another incarnation or shard may be newer than what we know of the source: look before judging it.
@@ -252,7 +254,8 @@ class LeaseKeeper:
         return news
 
     def _view(self, news: News) -> View:
-        return View(self._me, self.held.keys(), self._listing.observer, news.begun_s, self._settings)
+        observer, is_shared = self._listing.observer, self._listing.is_shared
+        return View(self._me, self.held.keys(), observer, news.begun_s, self._settings, is_shared)
 
     async def _adjust(self, news: News, info: SourceInfo, shards: Sequence[Shard]) -> None:
         """Make the rows fit the source. It was looked at after they were read, so an odd one is an old one."""
@@ -262,7 +265,7 @@ class LeaseKeeper:
         self.retention_ms = info.retention_ms
         self._listed = frozenset(shard.id for shard in shards)
         self._judged = frozenset(row.shard for row in news.rows)
-        self._listing.shards = len(shards)
+        self._listing.expect(len(shards))
         known = {row.shard for row in news.rows if row.incarnation == info.incarnation}
         for row in news.rows:
             if row.incarnation != info.incarnation:

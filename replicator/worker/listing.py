@@ -4,8 +4,8 @@ A post that has not changed for most of a period is renewed by whoever finds it 
 numbers that only grow, so there is one winner each. Who died with the turn in hand is passed over after ``duration_s``,
 and whoever hears nothing new for `SILENCE` times as long reads the table itself.
 
-What a worker has written itself it puts into the posts it reads, or it would plan the same moves again: into the one
-it knows and the next, which may be in the making already.
+A worker that has acted plans again when a post shows what it did, or it would plan the same moves twice; at the latest
+with the second post from then, because only the next one may have been in the making already.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ ROWS_PER_S = 1000
 """How slowly a large table may be read before it counts as not answering."""
 STALE = 0.75
 """Of a period: a post this old is renewed."""
-SILENCE = 3.0
+SILENCE = 3
 """Of ``duration_s``: without any news for so long the table is read whatever it costs."""
-TRIES_MAX = 1000
+TRIES_MAX = 64
 """Of one post; a turn is its number times this, and the try."""
 
 
@@ -55,10 +55,8 @@ class Listing:
         self._own: dict[ShardId, tuple[Lease, int]] = {}
         self.observer = Observer()
         self.pace: Pace | None = None
-        """None before anything was read."""
-        self._count = 0
-        self.shards = 0
-        """How many the source lists: there will be as many rows."""
+        """None before `expect` was called; `read` may be called from then on."""
+        self._rows = self._shards = self._workers = 0
 
     @property
     def is_shared(self) -> bool:
@@ -74,14 +72,13 @@ class Listing:
 
     async def read(self) -> News | None:
         """The rows, or None where there is nothing new to plan on. Raises TransientError."""
-        if self.pace is not None and not self.pace.is_shared:
-            return await self._from_table()
         begun_s = _now_s()
+        if not self.is_shared:
+            self._since_s = begun_s  # only silence while listening counts
+            return await self._from_table()
         posted = await in_time(self._store.bulletin(self._source), self._settings.answer_s)
         if posted is not None and posted.number != self._number:
             return await self._taken_in(posted, begun_s)
-        if self.pace is None:
-            return await self._from_table()
         return await self._in_turn(begun_s, is_missing=posted is None)
 
     def wrote(self, row: Lease) -> None:
@@ -90,7 +87,7 @@ class Listing:
             self._own[row.shard] = (row, self._number + 2)
 
     async def _taken_in(self, posted: Bulletin, begun_s: float) -> News | None:
-        is_first = self.pace is None
+        is_first = self._number == 0
         self._number, self._since_s = posted.number, begun_s
         rows = decode(self._source, posted.data)
         if rows is None:  # of a newer version: what it says is for others
@@ -99,25 +96,22 @@ class Listing:
         if not self.is_shared:
             return await self._from_table()
         # The first one may be of any age, and tells no more than how large the fleet was.
-        return None if is_first else News(self._with_own(rows), is_own=False, begun_s=begun_s)
+        return News(rows, is_own=False, begun_s=begun_s) if self._shows_own(rows) and not is_first else None
 
-    def _with_own(self, rows: Sequence[Lease]) -> Sequence[Lease]:
+    def _shows_own(self, rows: Sequence[Lease]) -> bool:
+        """Whether the post was made after all our moves, as far as can be told."""
         self._own = {shard: own for shard, own in self._own.items() if self._number < own[1]}
-        if not self._own:
-            return rows
-        return [self._later_one(row) for row in rows]
-
-    def _later_one(self, row: Lease) -> Lease:
-        own = self._own.get(row.shard)
-        return own[0] if own is not None and (own[0].epoch, own[0].beat) >= (row.epoch, row.beat) else row
+        own_rows = [row for row in rows if row.shard in self._own] if self._own else ()
+        return all(_is_later(row, self._own[row.shard][0]) for row in own_rows)
 
     async def _in_turn(self, begun_s: float, *, is_missing: bool) -> News | None:
         stale_s = begun_s - self._since_s
         if not is_missing and stale_s < self.period_s * STALE:
             return None
-        number = self._number + 1
-        attempt = min(int(stale_s / self._settings.duration_s), TRIES_MAX - 1)
-        turn = number * TRIES_MAX + attempt
+        tries = min(int(stale_s / self._settings.duration_s), TRIES_MAX - 1)
+        # Should the post be gone while the turns are not, numbers leap until they are above them again.
+        number = self._number + (1 if tries < SILENCE else 1 << tries)
+        turn = number * TRIES_MAX + tries
         if await in_time(self._store.take_turn(self._source, turn), self._settings.answer_s):
             news = await self._from_table()
             await self._post(number, news.rows)
@@ -128,7 +122,7 @@ class Listing:
 
     async def _from_table(self) -> News:
         begun_s = _now_s()
-        answer_s = self._settings.answer_s + self._count / ROWS_PER_S
+        answer_s = self._settings.answer_s + self._rows / ROWS_PER_S
         rows = await in_time(self._store.rows(self._source), answer_s)
         self._observe(rows)
         return News(rows, is_own=True, begun_s=begun_s)
@@ -148,8 +142,25 @@ class Listing:
 
     def _observe(self, rows: Sequence[Lease]) -> None:
         self.observer.observe(rows, _now_s())
-        self._count = max(len(rows), self.shards)
-        self.pace = pace(self._count, self._links, len(known_workers(rows)), self._settings)
+        self._rows, self._workers = len(rows), len(known_workers(rows))
+        self._set_pace()
+
+    def expect(self, shards: int) -> None:
+        """The source lists so many: there will be as many rows, even if nobody has made them yet."""
+        if self.pace is None:
+            self._since_s = _now_s()
+        self._shards = shards
+        self._set_pace()
+
+    def _set_pace(self) -> None:
+        self.pace = pace(max(self._rows, self._shards), self._links, self._workers, self._settings)
+
+
+def _is_later(row: Lease, own: Lease) -> bool:
+    """A wish changes no beat, and beats go on without it."""
+    if own.owner is not None and own.wanted_by is not None:
+        return row.wanted_by is not None or row.epoch > own.epoch
+    return (row.epoch, row.beat) >= (own.epoch, own.beat)
 
 
 async def in_time(call: Awaitable[T], answer_s: float) -> T:

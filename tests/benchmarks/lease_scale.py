@@ -14,7 +14,7 @@ import random
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import ceil
 
 from msgspec import Struct
@@ -38,7 +38,7 @@ from replicator.core.model import (
     ShardId,
     SourceName,
 )
-from replicator.worker.listing import STALE
+from replicator.worker.listing import STALE, _is_later
 
 SOURCE = SourceName("orders")
 INCARNATION = "1763899200000"
@@ -97,6 +97,7 @@ class Worker:
         self.held: set[ShardId] = set()
         self.looks = Looks()
         self.pace: Pace | None = None
+        self.has_looked = False
         self.number = 0
         self.since_s = 0.0
         self.own: dict[ShardId, tuple[Lease, int]] = {}
@@ -104,13 +105,9 @@ class Worker:
     def wrote(self, row: Lease) -> None:
         self.own[row.shard] = (row, self.number + 2)
 
-    def with_own(self, rows: list[Lease]) -> list[Lease]:
+    def shows_own(self, rows: Iterable[Lease]) -> bool:
         self.own = {shard: own for shard, own in self.own.items() if self.number < own[1]}
-        return [self._later_one(row) for row in rows] if self.own else rows
-
-    def _later_one(self, row: Lease) -> Lease:
-        own = self.own.get(row.shard)
-        return own[0] if own is not None and (own[0].epoch, own[0].beat) >= (row.epoch, row.beat) else row
+        return all(_is_later(row, self.own[row.shard][0]) for row in rows if row.shard in self.own)
 
 
 class Fleet:
@@ -192,25 +189,24 @@ class Fleet:
         worker = self.workers.get(name)
         if worker is None:
             return
-        if worker.pace is not None and not worker.pace.is_shared:
+        if worker.pace is None:
+            worker.pace = pace(len(self.rows), len(self.links), 0, self.settings)
+        if not worker.pace.is_shared:
             self._read_table(name, worker)
         else:
             self._read_post(name, worker)
-        period_s = worker.pace.period_s if worker.pace is not None else self.settings.renew_s
-        self.later(period_s * (0.8 + 0.4 * self.rng.random()), lambda: self._round(name))
+        self.later(worker.pace.period_s * (0.8 + 0.4 * self.rng.random()), lambda: self._round(name))
 
     def _read_post(self, name: str, worker: Worker) -> None:
         post = self.post
         self.counts["read_units"] += max(1, ceil((post.size if post is not None else 0) / UNIT_BYTES)) / 2
-        is_first = worker.pace is None
+        is_first, worker.has_looked = not worker.has_looked, True
         if post is not None and post.number != worker.number:
             worker.number, worker.since_s = post.number, self.now_s
             self._learn(worker, post.rows)
             worker.looks.add(post.read_s, self.now_s)
-            if not is_first:
-                self._plan(name, worker, worker.with_own(post.rows), post.changed_s)
-        elif is_first:
-            self._read_table(name, worker)
+            if worker.shows_own(post.rows) and not is_first:
+                self._plan(name, worker, post.rows, post.changed_s, is_shared=True)
         elif post is None or (worker.pace and self.now_s - worker.since_s >= STALE * worker.pace.period_s):
             self._want_turn(name, worker)
 
@@ -238,13 +234,17 @@ class Fleet:
         rows = list(self.rows.values())
         self._learn(worker, rows)
         worker.looks.add(self.now_s, self.now_s)
-        self._plan(name, worker, rows, self.changed_s)
+        is_shared = worker.pace is not None and worker.pace.is_shared
+        self._plan(name, worker, rows, self.changed_s, is_shared=is_shared)
 
     def _learn(self, worker: Worker, rows: list[Lease]) -> None:
         worker.pace = pace(len(rows), len(self.links), len(known_workers(rows)), self.settings)
 
-    def _plan(self, name: str, worker: Worker, rows: list[Lease], changed_s: dict[ShardId, float]) -> None:
-        view = View(name, worker.held, SharedObserver(changed_s, worker.looks), self.now_s, self.settings)
+    def _plan(
+        self, name: str, worker: Worker, rows: list[Lease], changed_s: dict[ShardId, float], *, is_shared: bool = False
+    ) -> None:
+        observer = SharedObserver(changed_s, worker.looks)
+        view = View(name, worker.held, observer, self.now_s, self.settings, is_shared)
         begun_s = time.process_time()
         moves = plan(rows, view, self.links)
         self.plan_s += time.process_time() - begun_s

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import selectors
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar
 
@@ -125,8 +126,10 @@ class Way:
     def __init__(self, store: MemoryLeases) -> None:
         self._store = store
         self.state = "open"
+        self.calls: Counter[str] = Counter()
 
     async def _go(self, call: Coroutine[object, object, T]) -> T:
+        self.calls[call.__name__] += 1
         try:
             await asyncio.sleep(ANSWER_S)
         except asyncio.CancelledError:
