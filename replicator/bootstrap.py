@@ -66,7 +66,7 @@ async def run_worker(config: Config, region: Region) -> None:
             status_server(service, telemetry, host=config.worker.http_host, port=config.worker.http_port)
         )
         tune_process()
-        logger.info("status.listening", port=port, generation=config.topology.generation)
+        logger.info("status.listening", port=port)
         await _until_signalled(service)
     logger.info("worker.stopped")
 
@@ -122,7 +122,6 @@ class _Builder:
             here=self._region,
             worker=self._worker,
             regions=frozenset(config.region_names),
-            generation=topologies.current,
             routes=topologies,
             keys=self._tag_keys(),
         )

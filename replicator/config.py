@@ -3,70 +3,19 @@
 Values stand here after interpolation; secrets never do, only where to find them.
 """
 
-import re
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from replicator.config_base import FieldError, Model, Name, RegionName, StreamName, time_of
+from replicator.config_topology import TopologyConfig
 from replicator.core.formats import FormatName
 from replicator.core.model import AtTimestamp, LinkName, Position, Region, TrimHorizon
-from replicator.core.topology import Edge, Generation, Topologies, chain, compile_generation, hub, mesh
+from replicator.core.topology import Topologies
 from replicator.errors import ConfigError
-
-REGION = re.compile(r"[a-z]{2}(-[a-z]+){1,3}-[1-9]")
-ALIASES = {
-    "virginia": "us-east-1",
-    "n-virginia": "us-east-1",
-    "use1": "us-east-1",
-    "ohio": "us-east-2",
-    "use2": "us-east-2",
-    "california": "us-west-1",
-    "usw1": "us-west-1",
-    "oregon": "us-west-2",
-    "usw2": "us-west-2",
-    "ireland": "eu-west-1",
-    "dublin": "eu-west-1",
-    "euw1": "eu-west-1",
-    "london": "eu-west-2",
-    "paris": "eu-west-3",
-    "frankfurt": "eu-central-1",
-    "euc1": "eu-central-1",
-    "stockholm": "eu-north-1",
-    "sydney": "ap-southeast-2",
-    "singapore": "ap-southeast-1",
-    "tokyo": "ap-northeast-1",
-    "mumbai": "ap-south-1",
-    "sao-paulo": "sa-east-1",
-}
-
-
-class FieldError(ValueError):
-    """What is wrong with one field in the light of its neighbours."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def check_region_name(name: str) -> str:
-    if REGION.fullmatch(name):
-        return name
-    meant = ALIASES.get(name.lower().replace("_", "-").replace(" ", "-"), name.lower().replace("_", "-"))
-    hint = f", write {meant!r}" if REGION.fullmatch(meant) else ", write it as AWS does: 'us-east-1'"
-    raise ValueError(f"{name!r} is no canonical AWS region name{hint}")
-
-
-RegionName = Annotated[str, Field(description="Canonical AWS region name, such as us-east-1")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Lower-case letters, digits, hyphens")]
-StreamName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
 
 class SecretRef(Model):
@@ -125,58 +74,6 @@ class RegionConfig(Model):
     redis: RedisConfig | None = Field(None, description="In place of the top-level redis block")
 
 
-class EdgeConfig(Model):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    source: RegionName = Field(alias="from")
-    target: RegionName = Field(alias="to")
-    origins: list[RegionName] | None = Field(None, description="Whose events; none given: any, by shortest path")
-
-
-class GenerationConfig(Model):
-    """One topology. A changed one gets a new generation; the old one is ``previous`` until drained."""
-
-    generation: int = Field(1, ge=1)
-    kind: Literal["mesh", "hub", "chain", "links"] = "mesh"
-    hub: RegionName | None = None
-    order: list[RegionName] | None = None
-    links: list[EdgeConfig] | None = None
-    regions: list[RegionName] | None = Field(None, description="The regions it covers; all of them by default")
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        needed = {"hub": self.hub, "chain": self.order, "links": self.links}
-        field = {"hub": "hub", "chain": "order", "links": "links"}.get(self.kind)
-        if field is not None and not needed[self.kind]:
-            raise ValueError(f"kind '{self.kind}' needs '{field}'")
-        return self
-
-    def compile(self, regions: list[Region]) -> Generation:
-        """Compiled and proven. Raises TopologyError."""
-        covered = [Region(name) for name in self.regions] if self.regions is not None else regions
-        return compile_generation(self.generation, covered, self._edges(covered))
-
-    def _edges(self, regions: list[Region]) -> list[Edge]:
-        match self.kind:
-            case "mesh":
-                return mesh(regions)
-            case "hub":
-                return hub(regions, Region(self.hub or ""))
-            case "chain":
-                return chain([Region(name) for name in self.order or []])
-            case "links":
-                return [_edge(edge) for edge in self.links or []]
-
-
-def _edge(edge: EdgeConfig) -> Edge:
-    origins = frozenset(map(Region, edge.origins)) if edge.origins is not None else None
-    return Edge(Region(edge.source), Region(edge.target), origins)
-
-
-class TopologyConfig(GenerationConfig):
-    previous: list[GenerationConfig] = Field([], description="Older generations that are still draining")
-
-
 class SourceConfig(Model):
     kind: Literal["kinesis"] = "kinesis"
     stream: StreamName
@@ -192,7 +89,10 @@ class SourceConfig(Model):
     @classmethod
     def _start(cls, start: str) -> str:
         if start not in {"latest", "trim_horizon"}:
-            _time(start)
+            try:
+                time_of(start)
+            except ValueError as exc:
+                raise ValueError(f"{exc}; or write latest or trim_horizon") from None
         return start
 
     def stream_in(self, region: str) -> str:
@@ -205,23 +105,13 @@ class SourceConfig(Model):
                 return AtTimestamp(now_ms)
             case "trim_horizon":
                 return TrimHorizon()
-        return AtTimestamp(int(_time(self.start).timestamp() * 1000))
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither latest, trim_horizon nor a time such as 2026-11-01T00:00:00Z") from None
-    if time.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone, write {time.isoformat()}Z for UTC")
-    return time
+        return AtTimestamp(int(time_of(self.start).timestamp() * 1000))
 
 
 class SinkConfig(Model):
     kind: Literal["kinesis"] = "kinesis"
     stream: StreamName
-    streams: dict[RegionName, StreamName] = {}
+    streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
     record_bytes_max: int = Field(1024 * 1024, ge=1024, le=10 * 1024 * 1024)
 
     def stream_in(self, region: str) -> str:
@@ -270,7 +160,7 @@ class LeasesConfig(Model):
     renew_s: float = Field(3, ge=0.1, le=200)
 
     @model_validator(mode="after")
-    def _in_time(self) -> Self:
+    def _intime_of(self) -> Self:
         if self.renew_s * 2 >= self.duration_s:
             raise FieldError(
                 "renew_s",
@@ -345,7 +235,7 @@ class Config(Model):
     topology: TopologyConfig = TopologyConfig()
     sources: dict[Name, SourceConfig] = Field(min_length=1)
     sinks: dict[Name, SinkConfig] = Field(min_length=1)
-    links: list[LinkConfig] = []
+    links: list[LinkConfig] = Field([], description="Overrides of single links")
     link_defaults: LinkDefaults = LinkDefaults()
     redis: RedisConfig = RedisConfig()
     leases: LeasesConfig = LeasesConfig()
@@ -370,8 +260,7 @@ class Config(Model):
     def topologies(self) -> Topologies:
         """All generations, compiled and proven. Raises TopologyError."""
         names = self.region_names
-        previous = [generation.compile(names) for generation in self.topology.previous]
-        return Topologies(self.topology.compile(names), previous)
+        return Topologies(*[generation.compile(names) for generation in (self.topology, *self.topology.previous)])
 
     def link(self, source: str, here: str, peer: str) -> LinkDefaults:
         """What holds for one link: the defaults, then the overrides that match it, the more special last."""

@@ -2,10 +2,12 @@
 
 import difflib
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 
-from replicator.config import Config, GenerationConfig, LinkDefaults
+from replicator.config import Config, LinkDefaults
 from replicator.config_in_doubt import in_doubt
 from replicator.config_regions import named_regions
+from replicator.config_topology import GenerationConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.model import Region
 from replicator.core.topology import Topologies, TopologyError
@@ -40,11 +42,26 @@ def _unproven(document: Document, config: Config) -> Iterator[Problem]:
             place = document.value_place((*path, "generation"))
             yield Problem(place, f"generation {generation.generation} is there twice; give every topology its own")
         numbers.add(generation.generation)
+    yield from _without_start(document, [(("topology",), config.topology), *older])
     for path, generation in [(("topology",), config.topology), *older]:
         try:
             generation.compile(config.region_names)
         except TopologyError as exc:
             yield Problem(document.value_place(_fault(path, generation, exc)), f"topology: {exc}")
+
+
+def _without_start(document: Document, generations: list[tuple[Path, GenerationConfig]]) -> Iterator[Problem]:
+    """All links of a region must change to a newer topology at the same event."""
+    ordered = sorted(generations, key=lambda item: item[1].generation)
+    for (_, older), (path, newer) in pairwise(ordered):
+        if newer.starts_ms <= older.starts_ms and newer.generation != older.generation:
+            what = "is not later than that of" if newer.starts_at else "is missing; it must be later than that of"
+            place = document.value_place((*path, "starts_at" if newer.starts_at else "generation"))
+            yield Problem(
+                place,
+                f"'starts_at' of generation {newer.generation} {what} generation {older.generation}; write a time "
+                "by which every worker of every region will have this file",
+            )
 
 
 def _fault(path: Path, generation: GenerationConfig, error: TopologyError) -> Path:

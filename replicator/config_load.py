@@ -9,8 +9,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from replicator.config import Config, FieldError
+from replicator.config import Config
 from replicator.config_across import across
+from replicator.config_base import FieldError
 from replicator.config_regions import misnamed_regions
 from replicator.config_secrets import is_secret, literal_secrets
 from replicator.config_yaml import Document, Path, Problem, dotted

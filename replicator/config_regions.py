@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from replicator.config import check_region_name
+from replicator.config_base import check_region_name
 from replicator.config_yaml import Document, Path, Problem
 
 

@@ -1,5 +1,7 @@
 """What `replicator plan` shows: the route matrix, the links, and the proof that came with compiling them."""
 
+from datetime import UTC, datetime
+
 from rich.console import Console
 from rich.table import Table
 
@@ -13,7 +15,7 @@ def plan_document(config: Config) -> dict[str, object]:
     """The plan as plain data. Raises ConfigError (TopologyError) when it can't be proven."""
     topologies = config.topologies()
     return {
-        "current": topologies.current,
+        "newest": topologies.newest,
         "generations": {number: _routes(topologies.generation(number)) for number in topologies.numbers},
         "links": [_link(config, source, here, peer) for source, here, peer in _links(config)],
         "proof": [_proof(topologies.generation(number)) for number in topologies.numbers],
@@ -25,8 +27,7 @@ def print_plan(config: Config, console: Console) -> None:
     topologies = config.topologies()
     for number in topologies.numbers:
         generation = topologies.generation(number)
-        label = "current" if number == topologies.current else "draining"
-        console.print(_matrix(generation, f"Routes, generation {number} ({label})"))
+        console.print(_matrix(generation, f"Routes, generation {number}{_since(generation)}"))
     console.print(_link_table(config))
     console.print("A lane (the events of one key of one shard) moves one record per round trip, in order.")
     if any(_link(config, *link)["aggregate"] == "kpl" for link in _links(config)):
@@ -34,6 +35,11 @@ def print_plan(config: Config, console: Console) -> None:
         console.print(f"packed: the record holds what waits in the lane, up to {size}; else it is one event.")
     for number in topologies.numbers:
         console.print(_proof(topologies.generation(number)))
+
+
+def _since(generation: Generation) -> str:
+    starts = datetime.fromtimestamp(generation.starts_ms / 1000, UTC).isoformat(timespec="seconds")
+    return f", for events from {starts} on" if generation.starts_ms else ""
 
 
 def _routes(generation: Generation) -> dict[str, dict[str, list[str]]]:

@@ -1,7 +1,8 @@
 """The decision per event and link: forward, or drop with a reason.
 
 How it works: a topology generation gives every origin a tree over the regions. An event is forwarded over a link only
-when the link is an edge of the tree of the event's origin, under the generation the event left its origin with.
+when the link is an edge of the tree of the event's origin, under the generation the event left its origin with. Which
+one that is follows from the time it was stored there, so that all links of the origin, however far behind, agree on it.
 
 Why nothing can loop: the trees are proven acyclic before anything runs, and an event only ever follows one of them.
 Should the tree and the event's own history disagree (a mistake in a region's configuration), history wins: an event
@@ -28,6 +29,10 @@ class Routes(Protocol):
         """The depth of the deepest tree of a known generation."""
         ...
 
+    def generation_at(self, arrival_ms: int) -> int:
+        """The generation that events leave their origin under which arrived there at that time."""
+        ...
+
 
 class Forward(Struct, frozen=True):
     """The event goes over the link."""
@@ -47,19 +52,18 @@ HOP_LIMIT = Drop("hop_limit")
 
 
 class Router:
-    """Decides for one link: from ``here`` to ``peer``. ``generation`` is the one local events leave under."""
+    """Decides for one link: from ``here`` to ``peer``."""
 
-    def __init__(self, routes: Routes, here: Region, peer: Region, generation: int) -> None:
+    def __init__(self, routes: Routes, here: Region, peer: Region) -> None:
         self._routes = routes
         self._here = here
         self._peer = peer
-        self._generation = generation
         self._known: dict[tuple[int, Region], Forward | Drop] = {}
 
-    def decide(self, tag: Tag | None) -> Forward | Drop:
-        """Raises PoisonEvent ``unknown_generation``."""
+    def decide(self, tag: Tag | None, arrival_ms: int) -> Forward | Drop:
+        """``arrival_ms``: when the event came into this hub. Raises PoisonEvent ``unknown_generation``."""
         if tag is None:
-            return self._by_tree(self._generation, self._here)
+            return self._by_tree(self._routes.generation_at(arrival_ms), self._here)
         if tag.origin.region == self._here:
             return RETURNED
         decision = self._by_tree(tag.generation, tag.origin.region)

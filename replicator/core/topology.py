@@ -46,12 +46,13 @@ Tree = Mapping[Region, frozenset[Region]]
 
 
 class Generation(Struct, frozen=True):
-    """One topology, compiled and proven: trees and paths by origin."""
+    """One topology, compiled and proven: trees and paths by origin. ``starts_ms``: see `Topologies`."""
 
     number: int
     regions: tuple[Region, ...]
     trees: dict[Region, dict[Region, frozenset[Region]]]
     paths: dict[Region, dict[Region, tuple[Region, ...]]]
+    starts_ms: int = 0
 
 
 def mesh(regions: Sequence[Region]) -> list[Edge]:
@@ -70,13 +71,13 @@ def chain(order: Sequence[Region]) -> list[Edge]:
     return [Edge(a, b) for a, b in pairs] + [Edge(b, a) for a, b in pairs]
 
 
-def compile_generation(number: int, regions: Sequence[Region], edges: Iterable[Edge]) -> Generation:
+def compile_generation(number: int, regions: Sequence[Region], edges: Iterable[Edge], starts_ms: int = 0) -> Generation:
     """Trees for every origin, each proven. Raises TopologyError."""
     known = tuple(sorted(regions))
     links = list(edges)
     _check_edges(known, links)
     trees = {origin: _tree(origin, known, links) for origin in known}
-    return Generation(number, known, trees, _prove_all(known, trees))
+    return Generation(number, known, trees, _prove_all(known, trees), starts_ms)
 
 
 def _prove_all(
@@ -171,22 +172,39 @@ def _arrow(path: Iterable[Region]) -> str:
 
 
 class Topologies:
-    """All generations that may still be under way; implements `routing.Routes`."""
+    """All generations that may still be under way; implements `routing.Routes`.
 
-    def __init__(self, current: Generation, previous: Iterable[Generation] = ()) -> None:
-        self.current = current.number
-        self._generations = {current.number: current}
-        for generation in previous:
-            if generation.number in self._generations:
-                raise TopologyError(f"generation {generation.number} is there twice")
-            self._generations[generation.number] = generation
+    A generation starts at a time of the source: an event leaves its origin under the newest one that had started when
+    the event arrived there. So all links, workers and restarts decide alike for one event, however far each is behind,
+    and no link can take an event for another's duty. Raises TopologyError where two share a number or starts are out of
+    order.
+    """
+
+    def __init__(self, *generations: Generation) -> None:
+        ordered = sorted(generations, key=lambda generation: generation.number)
+        self._generations = {generation.number: generation for generation in ordered}
+        for older, newer in pairwise(ordered):
+            if older.number == newer.number:
+                raise TopologyError(f"generation {newer.number} is there twice")
+            if older.starts_ms >= newer.starts_ms:
+                raise TopologyError(f"generation {newer.number} does not start after generation {older.number}")
+        self.newest = ordered[-1].number
+        self._first = ordered[0].number
+        self._starts = [(generation.starts_ms, generation.number) for generation in ordered[:0:-1]]
 
     def generation(self, number: int) -> Generation:
         return self._generations[number]
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        return tuple(sorted(self._generations))
+        return tuple(self._generations)
+
+    def generation_at(self, arrival_ms: int) -> int:
+        """The generation that events leave their origin under which arrived in its hub at that time."""
+        for starts_ms, number in self._starts:
+            if arrival_ms >= starts_ms:
+                return number
+        return self._first
 
     def children(self, generation: int, origin: Region, at: Region) -> frozenset[Region] | None:
         """Where ``at`` sends events of ``origin``; None for an unknown generation."""

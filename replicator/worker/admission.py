@@ -71,7 +71,7 @@ class Admission:
         if prepared.poison is not None:
             raise prepared.poison
         assert prepared.decoded is not None
-        decision = self._router.decide(prepared.decoded.tag)
+        decision = self._router.decide(prepared.decoded.tag, prepared.record.arrival_ms)
         if isinstance(decision, Drop):
             return decision.reason
         if prepared.record.partition_key in self._held:

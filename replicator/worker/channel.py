@@ -277,7 +277,7 @@ class Channel:
         span.session = self._claiming.session
         self.link.count("claims_total", len(verdicts), state="unclaimed" if span.batch is None else "claimed")
         self.link.count("same_id_other_bytes_total", verdicts.count(CHANGED))
-        if self._heritage.must_look_up() and not await self._heritage.look_up(self._unless_draining):
+        if self._heritage.must_look_up(span.batch) and not await self._heritage.look_up(self._unless_draining):
             return
         done: list[Item] = []
         landed = 0

@@ -4,10 +4,11 @@ How it works: a former owner may have published events behind the checkpoint. Ei
 nothing of the kind; or it marked them done in the claim store, and its release names the store's state at that time;
 or nobody knows, and they are looked up in the sink. What is found there is done when it comes by.
 
-Why it is safe: marks are relied on only within the very session that found the store as the release names it, and only
-while the store still remembers them. When either ends before the events have come by (a lost or rolled-back store, a
-peer that was away for longer than the window), they are looked up after all, before anything of them is sent. The
-former owner's attempt floor stands until then, because the next owner may have to look as far back.
+Why it is safe: marks are relied on only within the very session that found the store as the release names it, only
+while the store still remembers them, and only for events it was asked about. When that ends before the events have
+come by (a lost or rolled-back store, one that did not answer, a peer that was away for longer than the window), they
+are looked up after all, before anything of them is sent. The former owner's attempt floor stands until then, because
+the next owner may have to look as far back.
 """
 
 import asyncio
@@ -76,11 +77,11 @@ class Heritage:
         self._marked_in = session
         self._marked_until_s = _now_s() + session.remembers_ms / 1000 - MARKS_MARGIN_S
 
-    def must_look_up(self) -> bool:
-        """Whether marks were relied on and no longer are: `look_up` before anything that was claimed since is sent."""
+    def must_look_up(self, batch: int | None) -> bool:
+        """Whether marks are relied on that say nothing of this batch: `look_up` before anything of it is sent."""
         if self._marked_in is None:
             return False
-        return self._claiming.session is not self._marked_in or _now_s() >= self._marked_until_s
+        return batch is None or self._claiming.session is not self._marked_in or _now_s() >= self._marked_until_s
 
     async def look_up(self, unless: Callable[[Awaitable[None]], Awaitable[None]]) -> bool:
         """Read the sink back instead of relying on marks; false when ``unless`` ended the reading before its end."""

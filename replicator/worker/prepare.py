@@ -39,7 +39,7 @@ class Preparer:
         shard: ShardId,
         event_format: Format,
         known_regions: frozenset[Region],
-        generation: int,
+        generation_at: Callable[[int], int],
         keys: TagKeys | None,
         clock: Clock,
     ) -> None:
@@ -49,7 +49,7 @@ class Preparer:
         self._shard = shard
         self._format = event_format
         self._known_regions = known_regions
-        self._generation = generation
+        self._generation_at = generation_at
         self._keys = keys
         self._clock = clock
 
@@ -89,7 +89,7 @@ class Preparer:
         tag = outgoing_tag(
             decoded.tag,
             here=self._here,
-            generation=self._generation,
+            generation=self._generation_at(prepared.record.arrival_ms),
             origin=prepared.origin,
             event_id=prepared.event_id,
             trace=decoded.trace,

@@ -59,7 +59,6 @@ class Identity(Struct, frozen=True):
     here: Region
     worker: str
     regions: frozenset[Region]
-    generation: int
     routes: Routes
     keys: TagKeys | None
 
@@ -143,7 +142,7 @@ class Service:
             shard=lease.shard,
             event_format=setup.event_format,
             known_regions=self._identity.regions,
-            generation=self._identity.generation,
+            generation_at=self._identity.routes.generation_at,
             keys=self._identity.keys,
             clock=self._clock,
         )
@@ -172,7 +171,7 @@ class Service:
         here, held = self._identity.here, self._held[link.name]
         recovery = Recovery(link, here, sender_and_origin(setup.event_format))
         scope = ClaimScope(link.name, lease.shard, lease.incarnation)
-        router = Router(self._identity.routes, here, link.peer, self._identity.generation)
+        router = Router(self._identity.routes, here, link.peer)
         return Channel(
             link=link,
             shard=lease.shard,
@@ -220,7 +219,7 @@ class Service:
         return {
             "region": self._identity.here,
             "worker": self._identity.worker,
-            "generation": self._identity.generation,
+            "generation": self._identity.routes.generation_at(self._clock.now_ms()),
             "uptime_ms": self._clock.now_ms() - self._started_ms,
             "ready": not self.ready(),
             "not_ready": self.ready(),

@@ -37,12 +37,13 @@ class Parts(Struct, frozen=True):
     telemetry: Telemetry
 
 
-def topologies(regions: tuple[str, ...], kinds: tuple[Kind, ...], current: int) -> Topologies:
-    """Generation n has the kind number n - 1; all are known."""
+def topologies(regions: tuple[str, ...], kinds: tuple[Kind, ...], starts_ms: int) -> Topologies:
+    """Generation n has the kind number n - 1; the second starts at that time, and all know it before."""
     names = [Region(name) for name in regions]
     edges = {"mesh": lambda: mesh(names), "hub": lambda: hub(names, names[0]), "chain": lambda: chain(names)}
-    generations = [compile_generation(number, names, edges[kind]()) for number, kind in enumerate(kinds, 1)]
-    return Topologies(generations.pop(current - 1), generations)
+    starts = (0, starts_ms)
+    made = zip(kinds, starts, strict=False)
+    return Topologies(*[compile_generation(n, names, edges[kind](), at) for n, (kind, at) in enumerate(made, 1)])
 
 
 def peers(topology: Topologies, region: str) -> list[str]:
@@ -57,7 +58,6 @@ def make_service(
         here=Region(region),
         worker=worker,
         regions=frozenset(map(Region, plan.regions)),
-        generation=topology.current,
         routes=topology,
         keys=KEYS if plan.is_signed else None,
     )
@@ -95,6 +95,8 @@ def _link_settings(plan: Scenario, *, is_paused: bool) -> LinkSettings:
         ordering=plan.ordering,
         in_flight_max=plan.in_flight_max,
         in_doubt=plan.in_doubt,
+        aggregate=plan.aggregate,
+        on_poison=plan.on_poison,
         request_lifetime_s=REQUEST_LIFETIME_S,
         signature_window_s=SIGNATURE_S,
         clock_margin_s=CLOCK_MARGIN_S,

@@ -71,6 +71,8 @@ class Checker:
     kinds: tuple[str, ...]
     """The topology of each generation, the first is generation 1."""
     allowed: Allowed = field(default_factory=Allowed)
+    holds_keys: bool = False
+    """Whether the later events of a quarantined one go to quarantine behind it."""
     breaches: list[str] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
 
@@ -83,9 +85,11 @@ class Checker:
         self._deleted: set[int] = set()
         self._written: Counter[int] = Counter()
         self._present: dict[str, set[int]] = {region: set() for region in self.regions}
-        self._last: dict[tuple[str, str, str], int] = {}
+        self._last: dict[tuple[str, str, str, int], int] = {}
         self._shards: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
         self._verified: dict[tuple[str, str, str, str], int] = {}
+        self._history: dict[str, list[Stored]] = defaultdict(list)
+        self._senders: dict[tuple[int, str], str] = {}
         self._quarantined: set[tuple[str, str, bytes]] = set()
         self.missing: dict[tuple[object, ...], str] = {}
 
@@ -106,8 +110,12 @@ class Checker:
                 self._order[region, key][number] = len(self._written) + self._written.total()
             self._written[number] += 1
             self._present[region].add(number)
-        self._shards[region, *shard].append(Stored(at_s, region, key, sequence, None, number, data))
+        self._keep(shard, Stored(at_s, region, key, sequence, None, number, data))
         self._expect(region, number, data, kind)
+
+    def _keep(self, shard: tuple[str, str], record: Stored) -> None:
+        self._shards[record.region, *shard].append(record)
+        self._history[record.region].append(record)
 
     def _expect(self, region: str, number: int | None, data: bytes, kind: str) -> None:
         if kind in ("good", "copy"):
@@ -138,11 +146,12 @@ class Checker:
         origin, born_key, born = self._born[number]
         if (key, body) != (born_key, born):
             self._breach(at_s, f"event {number} was altered on its way to {region}: {key} {body}")
-        self._shards[region, *shard].append(Stored(at_s, region, key, sequence, tag["gen"], number, data))
+        self._keep(shard, Stored(at_s, region, key, sequence, tag["gen"], number, data))
+        self._senders[number, region] = tag["path"][-1]
         self._judge_way(at_s, region, number, origin, tag)
         self._judge_copy(at_s, region, shard[0], number, origin)
         if number not in self._present[region]:
-            self._judge_order(at_s, region, origin, key, number)
+            self._judge_order(at_s, region, origin, tag["gen"], key, number)
         self._present[region].add(number)
         self.missing.pop((number, region), None)
 
@@ -170,9 +179,10 @@ class Checker:
                 at_s, f"event {number} of {origin} was stored {copies} times in {region}, written {written} times"
             )
 
-    def _judge_order(self, at_s: float, region: str, origin: str, key: str, number: int) -> None:
+    def _judge_order(self, at_s: float, region: str, origin: str, generation: int, key: str, number: int) -> None:
+        """Events of a key keep their order as long as they take the same way: under one topology."""
         rank = self._order[origin, key]
-        place = (region, origin, key)
+        place = (region, origin, key, generation)
         last = self._last.get(place)
         if last is not None and rank[last] > rank[number]:
             if self.allowed.reordering:
@@ -196,6 +206,45 @@ class Checker:
     def quarantined(self, region: str, peer: str, data: bytes) -> None:
         self._quarantined.add((region, peer, data))
         self.missing.pop((region, peer, data), None)
+        number = self._number(data) if self.holds_keys else None
+        if number is not None:
+            self._forgive(number, region, peer)
+
+    def _forgive(self, number: int, region: str, peer: str) -> None:
+        """The event will not come to the peer this way, nor to those behind it."""
+        self.missing.pop((number, peer), None)
+        origin = self._born[number][0]
+        for children in self._routes.values():
+            for further in children[origin, peer]:
+                self._forgive(number, peer, further)
+
+    def _number(self, data: bytes) -> int | None:
+        try:
+            body = json.loads(data)
+        except ValueError:
+            return None
+        number = body.get("n") if isinstance(body, dict) else None
+        return number if number in self._born else None
+
+    def judge_held_keys(self, at_s: float) -> None:
+        """No event leaves over a link behind one of its key that the link has put into quarantine."""
+        if not self.holds_keys or self.allowed.reordering:
+            return
+        for region, history in self._history.items():
+            for peer in self._neighbours(region):
+                held: set[str] = set()
+                sent: set[int] = set()
+                last = {record.data: place for place, record in enumerate(history)}
+                for place, record in enumerate(history):
+                    # Of copies that look alike, one is in quarantine, and that may be the last.
+                    if (region, peer, record.data) in self._quarantined and place == last[record.data]:
+                        held.add(record.key)
+                    elif record.number is not None and record.number not in sent:
+                        sent.add(record.number)
+                        if record.key in held and self._senders.get((record.number, peer)) == region:
+                            self._breach(
+                                at_s, f"event {record.number} overtook a held one on the link {region} to {peer}"
+                            )
 
     def checkpointed(self, at_s: float, region: str, shard: tuple[str, str], peer: str, sequence: int) -> None:
         """The lease table has it that everything of the shard up to ``sequence`` is done for the link to ``peer``."""

@@ -256,7 +256,7 @@ def lease_rollback(world: World, rng: random.Random, length_s: float) -> None:
 def pause_link(world: World, rng: random.Random, length_s: float) -> None:
     """By configuration: the region's workers are replaced by others that know the link as paused."""
     region = _region(world, rng)
-    peer = rng.choice(peers(world.topology(region.name), region.name))
+    peer = rng.choice(peers(world.topologies, region.name))
     world.note("the link from %s to %s is paused", region.name, peer)
     region.paused.add(peer)
     _roll(world, region.name)
@@ -267,22 +267,6 @@ def pause_link(world: World, rng: random.Random, length_s: float) -> None:
         _roll(world, region.name)
 
     world.later(length_s, go_on)
-
-
-def topology(world: World, rng: random.Random, length_s: float) -> None:
-    """The next generation becomes the current one, region after region; all knew it before."""
-    if len(world.plan.kinds) == 1:
-        return
-    names = list(world.regions)
-    rng.shuffle(names)
-    for number, name in enumerate(names):
-        world.later(length_s * number / len(names), _switch, world, name)
-
-
-def _switch(world: World, name: str) -> None:
-    world.note("%s changes to generation 2", name)
-    world.regions[name].generation = 2
-    _roll(world, name)
 
 
 def scale_up(world: World, rng: random.Random, _: float) -> None:
@@ -344,7 +328,6 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "recreate": recreate,
     "lease_rollback": lease_rollback,
     "pause_link": pause_link,
-    "topology": topology,
     "scale_up": scale_up,
     "scale_down": scale_down,
     "rolling_restart": rolling_restart,

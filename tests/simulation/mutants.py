@@ -43,6 +43,7 @@ from replicator.worker.span import Item, Span
 
 from . import scenario
 from .run import simulate
+from .world import EPOCH_MS
 
 SEEDS_MAX = 2000
 Mutant = Callable[[], None]
@@ -322,7 +323,14 @@ def mark_not_compared() -> None:
 @mutant
 def marks_outlive_their_session() -> None:
     """Marks of the former owner are relied on although the claim store was lost or away since."""
-    put(Heritage, "must_look_up", lambda self: False)
+    put(Heritage, "must_look_up", lambda self, batch: False)
+
+
+@mutant
+def marks_relied_on_without_an_answer() -> None:
+    """Marks of the former owner are relied on for a batch about which the claim store did not answer."""
+    original = Heritage.must_look_up
+    put(Heritage, "must_look_up", lambda self, batch: original(self, 0 if batch is None else batch))
 
 
 @mutant
@@ -536,16 +544,27 @@ def incarnation_not_compared() -> None:
 @mutant
 def routes_ignored() -> None:
     """Every event goes over every link."""
-    put(routing.Router, "decide", lambda self, tag: routing.FORWARD)
+    put(routing.Router, "decide", lambda self, tag, arrival_ms: routing.FORWARD)
 
 
 @mutant
 def routed_by_history_only() -> None:
     """An event goes wherever it has not been."""
 
-    def decide(self: routing.Router, tag: Any) -> Any:
+    def decide(self: routing.Router, tag: Any, arrival_ms: int) -> Any:
         return routing.FORWARD if tag is None else self._by_history(tag) or routing.FORWARD
 
+    put(routing.Router, "decide", decide)
+
+
+@mutant
+def generation_of_the_moment() -> None:
+    """An event leaves under the generation that holds when a link looks at it, not when it arrived."""
+
+    def decide(self: routing.Router, tag: Any, arrival_ms: int) -> Any:
+        return original(self, tag, EPOCH_MS + int(asyncio.get_running_loop().time() * 1000))
+
+    original = routing.Router.decide
     put(routing.Router, "decide", decide)
 
 

@@ -12,6 +12,8 @@ from typing import Literal, TypeVar
 
 from msgspec import Struct
 
+from replicator.errors import ReplicatorError
+
 from .loop import OWNER, Process, VirtualLoop
 
 T = TypeVar("T")
@@ -129,7 +131,7 @@ class Network:
     ) -> None:
         try:
             tell, result = self._tell, effect()
-        except Exception as exc:  # noqa: BLE001 - the service's answer, whatever it is, is the caller's
+        except ReplicatorError as exc:
             tell, result = self._fail, exc
         self._spring(wire, "arrived")
         if fate == "fine":

@@ -358,8 +358,23 @@ class WireQuarantine:
             at_once(self._quarantine.put(event))
             self._on_put(event)
 
+        await self._call(effect)
+
+    async def hold(self, link: LinkName, key: str) -> None:
+        await self._call(lambda: at_once(self._quarantine.hold(link, key)))
+
+    async def held(self, link: LinkName) -> frozenset[str]:
+        return await self._call(lambda: at_once(self._quarantine.held(link)))
+
+    async def held_keys(self, link: LinkName) -> Sequence[str]:
+        return await self._call(lambda: at_once(self._quarantine.held_keys(link)))
+
+    async def release(self, link: LinkName, key: str) -> bool:
+        return await self._call(lambda: at_once(self._quarantine.release(link, key)))
+
+    async def _call(self, effect: Callable[[], T]) -> T:
         try:
-            await self._wire.call(effect)
+            return await self._wire.call(effect)
         except Lost as exc:
             raise StoreUnavailable(f"quarantine: {exc}") from exc
 

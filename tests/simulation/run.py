@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import random
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, NoReturn
 
@@ -11,10 +12,11 @@ import structlog
 
 from .disasters import happen
 from .loop import OWNER, Stuck, VirtualLoop
-from .scenario import LOAD_S, Scenario, scenario
+from .scenario import LOAD_S, Event, Scenario, scenario
 from .world import DRAINED_S, SETTLED_S, Outcome, World
 
 SAMPLE_S = 2.0
+PACKING_S = 0.5
 LINGER_S = 8.0
 """How long the world goes on when everything is settled, so that what comes late is seen."""
 
@@ -27,6 +29,7 @@ def play(plan: Scenario, *, has_logs: bool = False) -> Outcome:
     """The whole history; nothing but the plan decides what happens in it. ``has_logs``: traced, with workers' logs."""
     loop = VirtualLoop()
     was_collecting = gc.isenabled()
+    gc.collect()  # the world before was one knot of references
     gc.disable()
     try:
         world = World(plan, loop)
@@ -44,6 +47,8 @@ def _configure_logs(world: World, has_logs: bool) -> None:
     def to_trace(_: object, __: str, event: MutableMapping[str, Any]) -> NoReturn:
         owner = OWNER.get()
         name = event.pop("event")
+        if event.pop("exc_info", None):
+            event["error"] = traceback.format_exc(limit=-4)
         world.note("%s: %s %s", owner.name if owner else "world", name, event)
         raise structlog.DropEvent
 
@@ -62,6 +67,7 @@ async def _story(world: World) -> None:
             await _drain_all(world)
     except Stuck as exc:
         world.breach(str(exc))
+    world.checker.judge_held_keys(world.loop.now_s)
     _judge_totals(world)
     await _bury(world)
 
@@ -76,10 +82,25 @@ def _begin(world: World) -> None:
         for service in ("stream", "leases", "claims", "quarantine"):
             world.network.climate(f"{service}@{region}").trouble = rng.choice((0.0, 0.0, 0.01, 0.05))
             world.checker.allowed.repeats = True
-    for event in plan.events:
-        world.later(event.at_s, world.produce, event)
+    for events in _records(plan):
+        world.later(events[-1].at_s, world.produce, *events)
     for happening in plan.happenings:
         world.later(happening.at_s, happen, world, happening)
+
+
+def _records(plan: Scenario) -> list[list[Event]]:
+    """What producers write together: events of one key, not far from each other."""
+    records: list[list[Event]] = []
+    last: dict[tuple[str, str], list[Event]] = {}
+    for event in plan.events:
+        lane = (event.region, event.key)
+        together = last.get(lane)
+        if together and len(together) < plan.packed_max and event.at_s - together[0].at_s < PACKING_S:
+            together.append(event)
+        else:
+            records.append([event])
+            last[lane] = records[-1]
+    return records
 
 
 def _calm_down(world: World) -> None:

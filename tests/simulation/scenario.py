@@ -46,7 +46,6 @@ Disaster = Literal[
     "recreate",
     "lease_rollback",
     "pause_link",
-    "topology",
     "scale_up",
     "scale_down",
     "rolling_restart",
@@ -91,13 +90,18 @@ class Scenario(Struct, frozen=True):
     seed: int
     regions: tuple[str, ...]
     kinds: tuple[Kind, ...]
-    """The topology now, and sometimes one to change to."""
+    """The topology, and sometimes one to change to."""
+    changes_at_s: float
     skews_ms: dict[str, int]
     shards: dict[str, int]
     workers: dict[str, int]
     ordering: Literal["key", "none"]
     in_doubt: Literal["verify", "resend"]
     on_loss: Literal["continue", "pause"]
+    aggregate: Literal["none", "kpl"]
+    on_poison: Literal["skip", "hold_key"]
+    packed_max: int
+    """Producers write so many events of a key in one aggregate, where they come close together."""
     is_signed: bool
     in_flight_max: int
     span_records_max: int
@@ -118,13 +122,17 @@ def scenario(seed: int) -> Scenario:
     return Scenario(
         seed=seed,
         regions=regions,
-        kinds=tuple(rng.choice(("mesh", "mesh", "hub", "chain")) for _ in range(rng.choice((1, 1)))),
+        kinds=tuple(rng.choice(("mesh", "mesh", "hub", "chain")) for _ in range(rng.choice((1, 1, 1, 2)))),
+        changes_at_s=rng.random() * LOAD_S,
         skews_ms={region: rng.choice((0, rng.randint(-SKEW_MS, SKEW_MS))) for region in regions},
         shards={region: rng.choice((1, 1, 2, 3)) for region in regions},
         workers={region: rng.choice((1, 1, 2, 2, 3)) for region in regions},
         ordering="none" if rng.random() < 0.1 else "key",
         in_doubt="resend" if rng.random() < 0.1 else "verify",
         on_loss="pause" if rng.random() < 0.2 else "continue",
+        aggregate=rng.choice(("none", "none", "kpl")),
+        on_poison=rng.choice(("skip", "skip", "hold_key")),
+        packed_max=rng.choice((1, 1, 1, 4)),
         is_signed=rng.random() < 0.15,
         in_flight_max=rng.choice((1, 2, 4)),
         span_records_max=rng.choice((1, 3, 8, 500)),

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -12,13 +12,13 @@ from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.core.model import Lease, SequenceNumber
-from replicator.core.topology import Topologies
 from replicator.ports import Entry, Quarantined, SinkLimits
 from replicator.worker.service import Service
 
 from . import ports
 from .build import DRAIN_S, LEASES, Parts, make_service, peers, topologies
 from .checker import END, Allowed, Checker
+from .kpl_reading import aggregate, texts_of
 from .loop import OWNER, Process, VirtualLoop
 from .network import Network, Wire
 from .scenario import IN_DOUBT_WAIT_S, LOAD_S, RECORD_BYTES_MAX, REFUSED, SIGNATURE_S, Event, Scenario
@@ -44,7 +44,6 @@ class Region:
         self.leases = MemoryLeases()
         self.claims = MemoryClaims(self.now_ms)
         self.quarantine = MemoryQuarantine()
-        self.generation = 1
         self.paused: set[str] = set()
         """Peers whose links are paused by configuration."""
 
@@ -92,8 +91,12 @@ class World:
         self.tally = ports.Tally()
         allowed = Allowed(duplicates=plan.in_doubt == "resend" or plan.read_back_records_max < 1000)
         allowed.reordering = plan.ordering == "none"
-        self.checker = Checker(plan.regions, plan.kinds, allowed)
-        self.producing: Event | None = None
+        allowed.repeats = len(plan.kinds) > 1  # the window of event ids is a link's, and copies may take two ways
+        holds_keys = plan.on_poison == "hold_key"
+        self.checker = Checker(plan.regions, plan.kinds, allowed, holds_keys=holds_keys)
+        self.producing: Sequence[Event] = ()
+        starts_ms = EPOCH_MS + int(plan.changes_at_s * 1000)
+        self.topologies = topologies(plan.regions, plan.kinds, starts_ms)
         self.regions = {name: Region(self, name) for name in plan.regions}
         self.workers: list[Worker] = []
         self.is_over = False
@@ -110,13 +113,12 @@ class World:
     def stored(self, region: str) -> Callable[[ports.Hub, Entry, SequenceNumber], None]:
         def on_store(hub: ports.Hub, entry: Entry, sequence: SequenceNumber) -> None:
             shard = (str(hub.created_ms), hub.shard_of(entry.partition_key))
-            place = (self.loop.now_s, region, shard, sequence, entry.partition_key, entry.data)
-            event = self.producing
+            place = (self.loop.now_s, region, shard, sequence, entry.partition_key)
             self.note("%s stores %s in %s: %s", region, entry.partition_key, shard[1][-2:], entry.data)
-            if event is not None:
-                self.checker.produced(*place, event.kind)
-            else:
-                self.checker.replicated(*place)
+            for event in self.producing:
+                self.checker.produced(*place, event.data, event.kind)
+            for text in () if self.producing else texts_of(entry.data):
+                self.checker.replicated(*place, text)
 
         return on_store
 
@@ -167,7 +169,7 @@ class World:
             peer: ports.WireSink(
                 self.regions[peer].hub, wire("stream", peer), limits, region.now_ms, SIGNATURE_S, REFUSED
             )
-            for peer in peers(self.topology(region.name), region.name)
+            for peer in peers(self.topologies, region.name)
         }
         parts = Parts(
             source=ports.WireSource(region.hub, wire("stream", region.name)),
@@ -180,8 +182,7 @@ class World:
             clock=region,
             telemetry=self.tally,
         )
-        topology = self.topology(region.name)
-        return make_service(self.plan, topology, region.name, worker.name, parts, frozenset(region.paused))
+        return make_service(self.plan, self.topologies, region.name, worker.name, parts, frozenset(region.paused))
 
     def _ended(self, worker: Worker, task: "asyncio.Task[None]") -> None:
         if self.is_over:
@@ -191,9 +192,6 @@ class World:
             self.breach(f"{worker.name} ended by itself: {task.exception()!r}")
         elif worker.stopping is None:
             self.breach(f"{worker.name} ended by itself")
-
-    def topology(self, region: str) -> Topologies:
-        return topologies(self.plan.regions, self.plan.kinds, self.regions[region].generation)
 
     def alive(self, region: str | None = None) -> list[Worker]:
         return [w for w in self.workers if w.is_alive and region in (None, w.region.name)]
@@ -228,12 +226,15 @@ class World:
     def later(self, delay_s: float, what: Callable[..., object], *args: object) -> None:
         self.loop.call_later(delay_s, what, *args, context=self.context)
 
-    def produce(self, event: Event) -> None:
-        self.producing = event
+    def produce(self, *events: Event) -> None:
+        """Events of one key and region, in one record."""
+        self.producing = events
+        key, texts = events[0].key, [event.data for event in events]
         try:
-            self.regions[event.region].hub.store(Entry(event.data, event.key))
+            data = texts[0] if len(texts) == 1 else aggregate(key, texts)
+            self.regions[events[0].region].hub.store(Entry(data, key))
         finally:
-            self.producing = None
+            self.producing = ()
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
@@ -242,7 +243,7 @@ class World:
         yield from self.checker.missing.values()
         for region in self.regions.values():
             for shard in region.hub.list_shards():
-                for peer in peers(self.topology(region.name), region.name):
+                for peer in peers(self.topologies, region.name):
                     if not self.checker.is_passed(region.name, (str(region.hub.created_ms), shard.id), peer):
                         yield f"checkpoint of {region.name}/{shard.id} for the link to {peer}"
 

@@ -73,9 +73,9 @@ class World:
         )
         log = LogSettings(memory_bytes, reads_per_s=10_000, idle_read_s=0.001, retry_s=0.01)
         setup = SourceSetup(SOURCE, MemorySource(self.source), make_format("json"), links, lambda _: TrimHorizon(), log)
-        routes = Topologies(compile_generation(1, list(regions), mesh(list(regions))), [])
+        routes = Topologies(compile_generation(1, list(regions), mesh(list(regions))))
         self.service = Service(
-            Identity(HERE, "w", frozenset(regions), 1, routes, None),
+            Identity(HERE, "w", frozenset(regions), routes, None),
             [setup],
             Stores(MemoryLeases(), MemoryClaims(now_ms), self.quarantine),
             ServiceSettings(LeaseSettings(10.0, 1.0), RunnerSettings(1.0, 0.1), "continue", memory_bytes),

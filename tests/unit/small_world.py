@@ -151,9 +151,9 @@ class Worker:
             telemetry=self.tally,
             rng=random.Random(name),
         )
-        routes = Topologies(compile_generation(1, [HERE, PEER], mesh([HERE, PEER])), [])
+        routes = Topologies(compile_generation(1, [HERE, PEER], mesh([HERE, PEER])))
         self.service = Service(
-            Identity(HERE, name, frozenset((HERE, PEER)), 1, routes, None),
+            Identity(HERE, name, frozenset((HERE, PEER)), routes, None),
             [SourceSetup(SOURCE, MemorySource(world.source), make_format("json"), (self.link,), _start, LOG)],
             Stores(world.leases, world.claims, MemoryQuarantine()),
             ServiceSettings(LEASES, RunnerSettings(5.0, 1.0), "continue"),

@@ -130,7 +130,7 @@ class World:
             ORDERS, MemorySource(self.home), make_format("json"), (link,), _beginning, LogSettings(10**6)
         )
         return Service(
-            Identity(EAST, f"w{self._workers}", frozenset(REGIONS), 1, topologies, None),
+            Identity(EAST, f"w{self._workers}", frozenset(REGIONS), topologies, None),
             [setup],
             Stores(self.leases, self.claims, self.quarantine),
             ServiceSettings(LeaseSettings(6.0, 2.0), RunnerSettings(5.0, 1.0), "continue"),

@@ -119,7 +119,7 @@ def test_plan_says_what_a_lane_moves_where_links_pack(tmp_path: Path, capsys: py
 def test_plan_as_json_holds_every_path(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config", HUB, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["current"] == 1
+    assert plan["newest"] == 1
     assert plan["generations"]["1"]["eu-west-1"] == {
         "us-east-1": ["eu-west-1", "us-east-1"],
         "ap-southeast-2": ["eu-west-1", "us-east-1", "ap-southeast-2"],

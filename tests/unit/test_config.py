@@ -62,7 +62,9 @@ WRONG = [
     ),
     ("edge_twice", 9, 7, "the link us-east-1 -> eu-west-1 is there twice"),
     ("unreachable", 6, 10, "events from us-east-1 never reach ap-southeast-2"),
-    ("unreachable_in_old_generation", 9, 14, "events from us-east-1 never reach ap-southeast-2"),
+    ("unreachable_in_old_generation", 10, 14, "events from us-east-1 never reach ap-southeast-2"),
+    ("generation_without_start", 5, 15, "'starts_at' of generation 3 is missing; it must be later than that of"),
+    ("generation_starts_too_early", 6, 14, "'starts_at' of generation 3 is not later than that of generation 2"),
     ("generation_twice", 7, 19, "generation 3 is there twice; give every topology its own"),
     ("unknown_hub", 6, 8, "there is no region 'us-west-1', did you mean 'us-east-1'?"),
     ("unknown_peer", 6, 11, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
@@ -224,7 +226,7 @@ def test_a_region_may_have_its_own_redis(mesh: Config) -> None:
 def test_older_generations_keep_their_routes(mesh: Config) -> None:
     sydney, ireland, virginia = Region("ap-southeast-2"), Region("eu-west-1"), Region("us-east-1")
     topologies = mesh.topologies()
-    assert topologies.current == 2
+    assert topologies.newest == 2
     assert topologies.children(2, sydney, sydney) == {ireland, virginia}
     assert topologies.children(1, sydney, sydney) == {virginia}
 

@@ -90,7 +90,7 @@ async def test_marks_that_the_store_still_has_save_the_reading() -> None:
     shard = Shard()
     heritage = await shard.heritage()
     assert (await shard.claiming.claim(CLAIM))[1] == b"d"
-    assert not heritage.must_look_up()
+    assert not heritage.must_look_up(1)
     assert heritage.floor_ms == FLOOR_MS
     heritage.passed()
     assert heritage.floor_ms is None
@@ -102,9 +102,9 @@ async def test_marks_that_are_lost_after_the_takeover_are_looked_up_before_anyth
     heritage = await shard.heritage()
     shard.store.flush()
     assert (await shard.claiming.claim(CLAIM))[1] == b"n"
-    assert heritage.must_look_up()
+    assert heritage.must_look_up(1)
     assert await heritage.look_up(to_its_end)
-    assert not heritage.must_look_up()
+    assert not heritage.must_look_up(1)
     assert heritage.floor_ms == FLOOR_MS
     assert heritage.has_landed(ORIGIN)
     assert not heritage.has_landed(ORIGIN)
@@ -113,7 +113,12 @@ async def test_marks_that_are_lost_after_the_takeover_are_looked_up_before_anyth
 async def test_marks_that_the_store_is_about_to_forget_are_looked_up() -> None:
     shard = Shard(window_s=1.0)
     heritage = await shard.heritage()
-    assert heritage.must_look_up()
+    assert heritage.must_look_up(1)
+
+
+async def test_a_batch_without_an_answer_of_the_store_is_looked_up() -> None:
+    heritage = await Shard().heritage()
+    assert heritage.must_look_up(None)
 
 
 async def test_a_reading_that_was_broken_off_leaves_the_heritage_as_it_was() -> None:
@@ -125,7 +130,7 @@ async def test_a_reading_that_was_broken_off_leaves_the_heritage_as_it_was() -> 
         asyncio.ensure_future(reading).cancel()
 
     assert not await heritage.look_up(broken_off)
-    assert heritage.must_look_up()
+    assert heritage.must_look_up(1)
     assert heritage.floor_ms == FLOOR_MS
 
 

@@ -162,10 +162,24 @@ def test_what_cannot_be_proven_is_refused_by_name(edges: list[Edge], message: st
 
 def test_generations_live_side_by_side_until_drained() -> None:
     regions = [A, B, C]
-    topologies = Topologies(
-        compile_generation(2, regions, mesh(regions)), [compile_generation(1, regions, hub(regions, B))]
-    )
+    older, newer = compile_generation(1, regions, hub(regions, B)), compile_generation(2, regions, mesh(regions), 1000)
+    topologies = Topologies(newer, older)
     assert topologies.children(2, A, A) == {B, C}
     assert topologies.children(1, A, A) == {B}
     assert topologies.children(3, A, A) is None
     assert topologies.links_from(B) == {A, C}
+    assert topologies.newest == 2
+
+
+@pytest.mark.parametrize(("arrival_ms", "number"), [(0, 1), (999, 1), (1000, 2), (4999, 2), (5000, 5)])
+def test_an_event_leaves_under_the_generation_that_had_started_when_it_arrived(arrival_ms: int, number: int) -> None:
+    regions = [A, B]
+    made = [compile_generation(n, regions, mesh(regions), starts_ms) for n, starts_ms in ((2, 1000), (5, 5000), (1, 0))]
+    assert Topologies(*made).generation_at(arrival_ms) == number
+
+
+@pytest.mark.parametrize("starts_ms", [0, 999, 1000])
+def test_a_newer_generation_starts_later(starts_ms: int) -> None:
+    older = compile_generation(1, [A, B], mesh([A, B]), 1000)
+    with pytest.raises(TopologyError, match="generation 2 does not start after generation 1"):
+        Topologies(older, compile_generation(2, [A, B], mesh([A, B]), starts_ms))
