@@ -42,7 +42,7 @@ def test_a_hub_stream_holds_what_is_written_and_what_arrives_and_tasks_follow_sh
     found = mesh_need([A, B, C], Load(rate=5000, size=1024))
     assert (found.written, found.arriving, found.forwarded) == (5000, 10_000, 10_000)
     assert found.hub_bytes == 5000 * 1024 + 10_000 * (1024 + FIGURES.tag_bytes)
-    assert found.shards == 24
+    assert found.shards == 23
     assert found.tasks == 2
     assert mesh_need([A, B, C], Load(rate=5000, size=1024, shards=500)).tasks == 5
     assert mesh_need([A, B, C], Load(rate=500_000, size=100)).cores > 5
