@@ -92,6 +92,7 @@ def _needs_table(found: Need, title: str) -> Table:
         ),
         ("shards of each hub stream", f"{found.shards:,}", f"{found.hub_bytes / 1e6:,.1f} MB/s in all"),
         ("worker tasks of one core", f"{found.tasks:,}", f"{found.cores:.1f} cores busy"),
+        ("Kinesis requests/s", f"{found.requests:,.0f}", "fewer and fuller with a lower limits.reads_per_s"),
         (
             "Redis memory",
             _bytes(found.redis_bytes),

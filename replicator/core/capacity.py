@@ -39,6 +39,10 @@ class Figures(Struct, frozen=True):
     """Assumed, the bound of `make bench`: another link of the same source."""
     tls_us: float = 1.7
     """Measured: for each event and link, at 1 KB."""
+    request_us: float = 200.0
+    """Assumed: of a GetRecords or PutRecords whatever is in it; many shards and links make many small ones."""
+    redis_call_us: float = 20.0
+    """Assumed: Redis' own CPU for a call whatever is in it."""
     utilisation: float = 0.6
     """Assumed: how much of a core, of a worker or of Redis, is used when nothing is wrong."""
     fill: float = 0.8
@@ -138,6 +142,7 @@ class Need(Struct, frozen=True, kw_only=True):
     redis_bytes: float
     redis_cores: float
     redis_nodes: int
+    requests: float
     redis_calls: float
     lease_row_bytes: int
     lease_write_units: float
@@ -170,17 +175,19 @@ def need(region: Region, paths: Paths, load: Load, figures: Figures, prices: Pri
     forwarded, replica_bytes = sum(out), load.size + figures.tag_bytes
     hub_bytes = written * load.size + arriving * replica_bytes
     shards = load.shards or _shards(written + arriving, hub_bytes, load, figures)
-    cores = _cores(written + arriving, max(out, default=0.0), forwarded, figures)
+    reads = shards * load.sources * load.reads_per_s
+    batches = max(forwarded / RECORDS_A_BATCH, min(forwarded, reads * len(out)))
+    requests_us = (reads + batches) * figures.request_us
+    cores = _cores(written + arriving, max(out, default=0.0), forwarded, figures) + requests_us / 1e6
     tasks = max(2, ceil(cores / figures.utilisation), ceil(shards * load.sources / SHARDS_A_WORKER))
     redis_bytes = forwarded * load.window_s * figures.redis_windows * figures.redis_bytes
-    redis_cores = forwarded * figures.redis_us / 1e6
+    redis_cores = (forwarded * figures.redis_us + 2 * batches * figures.redis_call_us) / 1e6
     redis_nodes = max(
         1, ceil(redis_cores / figures.utilisation), ceil(redis_bytes / figures.redis_node_bytes) if forwarded else 1
     )
     row_bytes = ROW_BYTES + len(out) * LINK_BYTES
     reading = pace(shards, len(out), tasks, load.leases)
     posting = posted_bytes(shards) / 1024 / reading.period_s if reading.is_shared else 0.0
-    reads = shards * load.sources * load.reads_per_s
     wholly = Need(
         links=len(out),
         written=written,
@@ -193,7 +200,8 @@ def need(region: Region, paths: Paths, load: Load, figures: Figures, prices: Pri
         redis_bytes=redis_bytes,
         redis_cores=redis_cores,
         redis_nodes=redis_nodes,
-        redis_calls=2 * max(forwarded / RECORDS_A_BATCH, min(forwarded, reads * len(out))),
+        requests=reads + batches,
+        redis_calls=2 * batches,
         lease_row_bytes=row_bytes,
         lease_write_units=shards / load.leases.renew_s * ceil(row_bytes / 1024) + posting,
         lease_read_units=_lease_reads(shards, len(out), tasks, load.leases),
