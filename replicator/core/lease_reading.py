@@ -38,7 +38,7 @@ class Pace(Struct, frozen=True):
 
 def pace(rows: int, links: int, workers: int, settings: LeaseSettings) -> Pace:
     """What suits a source with so many lease rows, read by so many workers."""
-    fleet = max(workers, rows / SHARDS_A_WORKER)
+    fleet = max(workers, rows / SHARDS_A_WORKER, 1)
     table = listing_units(rows, links)
     is_shared = fleet * table > settings.read_units_per_s * settings.renew_s and posted_bytes(rows) < BULLETIN_BYTES_MAX
     units = table + fleet * posted_bytes(rows) / UNIT_BYTES / 2 if is_shared else fleet * table

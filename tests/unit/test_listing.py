@@ -5,14 +5,16 @@
 
 import asyncio
 
+import pytest
+from fleet_rows import fleet_rows
 from msgspec import msgpack
 from msgspec.structs import replace
 from test_lease_keeper import LINK, ORDERS, ROUND_S, Region, now_s, story, until
 
 from replicator.core.bulletin import Bulletin, decode, encode
 from replicator.core.leasing import LeaseSettings
-from replicator.core.model import ShardEnd, ShardId
-from replicator.worker.listing import TRIES_MAX
+from replicator.core.model import Lease, ShardEnd, ShardId
+from replicator.worker.listing import TRIES_MAX, Listing
 
 FRUGAL = LeaseSettings(duration_s=10.0, renew_s=3.0, list_every=3, read_units_per_s=0.25)
 PERIOD_S = 3.6 * 1.2
@@ -144,9 +146,9 @@ async def test_a_post_of_a_newer_version_is_left_to_newer_workers(region: Region
 
 @story(shards=12)
 async def test_a_child_starts_when_its_parent_is_done_although_posts_leave_checkpoints_out(region: Region) -> None:
-    for me in ("w1", "w2"):
+    for me in ("w1", "w2", "w3", "w4"):
         region.worker(me, FRUGAL)
-    await even(region, w1=6, w2=6)
+    await even(region, w1=3, w2=3, w3=3, w4=3)
     [parent] = [runner for runner in region.running if runner.lease.shard == ShardId("s0")]
     child = replace(region.source.listed[0], id=ShardId("child"), parents=(parent.lease.shard,))
     region.source.listed.append(child)
@@ -169,3 +171,77 @@ async def test_a_small_fleet_posts_nothing_and_reads_the_table_every_renewal_per
     assert table_reads(region) - before >= 2 * 60 / ROUND_S - 2
     assert not region.store._bulletins
     assert [way.calls["bulletin"] for way in region.ways.values()] == [0, 0]
+
+
+# --- what may be planned on ----------------------------------------------------------------------------------------
+
+
+def reader(region: Region, shards: int = 12) -> Listing:
+    listing = Listing(region.store, ORDERS, links=1, settings=FRUGAL)
+    listing.expect(shards)
+    return listing
+
+
+async def post(region: Region, number: int, *rows: Lease) -> None:
+    data = encode(rows)
+    assert data is not None
+    await region.store.post(ORDERS, Bulletin(number, data))
+
+
+ROWS = [replace(row, owner="w1", epoch=1, beat=5) for row in fleet_rows(12, 3)]
+FIRST, *OTHERS = ROWS
+
+
+@story(shards=0)
+async def test_the_first_post_may_be_of_any_age_and_only_the_next_one_is_planned_on(region: Region) -> None:
+    listing = reader(region)
+    await post(region, 5, *ROWS)
+    assert await listing.read() is None
+    assert await listing.read() is None, "the same one again"
+    await post(region, 6, *ROWS)
+    news = await listing.read()
+    assert news is not None
+    assert news.rows == ROWS
+    assert not news.is_own
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [
+        (replace(FIRST, owner="me", epoch=2, beat=6), replace(FIRST, owner="w3", epoch=3, beat=9)),
+        (replace(FIRST, owner=None, beat=6), replace(FIRST, owner=None, beat=6)),
+        (replace(FIRST, wanted_by="me"), replace(FIRST, beat=8, wanted_by="me")),
+    ],
+    ids=["taken", "released", "asked for"],
+)
+def test_after_a_move_only_a_post_that_shows_it_is_planned_on_or_the_second_one(own: Lease, shown: Lease) -> None:
+    @story(shards=0)
+    async def tell(region: Region) -> None:
+        listing = reader(region)
+        await post(region, 5, *ROWS)
+        await listing.read()
+        for number in (6, 9):
+            await post(region, number, *ROWS)
+            assert await listing.read() is not None
+            listing.wrote(own)
+            await post(region, number + 1, replace(FIRST, beat=own.beat - (own.owner != "w1")), *OTHERS)
+            assert await listing.read() is None, "made before the move, or so it may be"
+            await post(region, number + 2, *ROWS)
+            assert await listing.read() is not None, "made after the move, whatever it shows"
+        listing.wrote(own)
+        await post(region, 12, shown, *OTHERS)
+        assert await listing.read() is not None
+
+    tell()
+
+
+@story(shards=0)
+async def test_only_silence_while_listening_counts_as_silence(region: Region) -> None:
+    """A worker that read the table itself for a while does not leap ahead with the numbers of posts."""
+    listing = reader(region, shards=1)
+    for _ in range(400):
+        await listing.read()
+        await asyncio.sleep(3)
+    listing.expect(12)
+    await listing.read()
+    assert region.store._turns == {ORDERS: TRIES_MAX}
