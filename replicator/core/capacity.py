@@ -262,18 +262,20 @@ def _with_limits(need: Need, load: Load, figures: Figures) -> Need:
     reading = pace(need.shards, need.links, need.tasks, load.leases)
     describing = need.tasks * load.sources / (reading.list_every * reading.period_s)
     wanted_renew_s = ceil(need.lease_write_units * load.leases.renew_s / figures.partition_write_units_per_s)
+    is_too_often = need.lease_write_units > figures.partition_write_units_per_s
+    longer = f"{wanted_renew_s} s at least" if is_too_often else "and duration_s with it"
     limits = [
         Limit(
             "lease table, writes to one partition",
             need.lease_write_units,
             figures.partition_write_units_per_s,
-            f"leases.renew_s of {wanted_renew_s} or more, and duration_s of three times that: takeovers wait longer",
+            f"a longer leases.renew_s, {longer}; takeovers wait longer then",
         ),
         Limit(
             "lease table, reads",
             need.lease_read_units,
             load.leases.read_units_per_s,
-            "none needed: workers read less often",
+            "nothing is needed: workers read less often",
         ),
         Limit(
             "hub, records written to a shard",
