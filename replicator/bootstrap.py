@@ -15,7 +15,7 @@ import aiohttp
 import structlog
 
 from replicator.adapters.dynamodb_leases import DynamoDbLeases
-from replicator.adapters.kinesis_sink import KinesisSink
+from replicator.adapters.kinesis_sink import Bodies, KinesisSink
 from replicator.adapters.kinesis_source import KinesisSource
 from replicator.adapters.logs import configure_logs
 from replicator.adapters.quarantine_file import FileQuarantine
@@ -43,6 +43,8 @@ logger = structlog.get_logger(__name__)
 
 CONNECTIONS_MAX = 256
 PARENTS_POLL_S = 1.0
+BODIES_KEPT = 4
+"""Of 1 MB or so each, for links that are a few requests apart."""
 
 
 class WallClock:
@@ -174,10 +176,11 @@ class _Builder:
             reads_per_s=limits.reads_per_s,
             idle_read_s=limits.idle_read_s,
         )
-        links = tuple([await self._link(name, peer, http) for peer in peers])
+        bodies = Bodies(BODIES_KEPT if len(peers) > 1 else 0)
+        links = tuple([await self._link(name, peer, http, bodies) for peer in peers])
         return SourceSetup(name, KinesisSource(api), event_format, links, source.start_position, log)
 
-    async def _link(self, name: SourceName, peer: Region, http: aiohttp.ClientSession) -> Link:
+    async def _link(self, name: SourceName, peer: Region, http: aiohttp.ClientSession, bodies: Bodies) -> Link:
         config = self._config
         chosen, limits = config.link(name, self._region, peer), config.limits
         sink = config.sinks[config.sources[name].sink]
@@ -200,6 +203,7 @@ class _Builder:
         api = await self._kinesis(peer, sink.stream_in(peer), http)
         adapter = KinesisSink(
             api,
+            bodies=bodies,
             record_bytes_max=sink.record_bytes_max,
             read_back_interval_s=limits.read_back_interval_s,
             read_back_max_s=limits.read_back_max_s,

@@ -6,11 +6,11 @@ oldest record kept. `read` can't raise PositionLost for it; `is_kept` tells when
 
 from collections.abc import Sequence
 
-import pybase64
+from pybase64 import b64decode
 
 from replicator.aws.kinesis_api import GetRecordsReply, KinesisApi
 from replicator.aws.transport import ServiceError
-from replicator.core.model import After, Position, Record, SequenceNumber, Shard, ShardEnd, ShardId
+from replicator.core.model import After, Position, Record, Shard, ShardEnd, ShardId
 from replicator.errors import Misconfigured, PositionLost, TransientError
 from replicator.ports import Cursor, Page, SourceInfo
 
@@ -67,7 +67,10 @@ class KinesisSource:
         except Misconfigured as exc:
             await self._raise_if_gone(cursor.shard, exc)
             raise
-        return _page(cursor, reply)
+        try:
+            return _page(cursor, reply)
+        except ValueError as exc:  # base64's error is one
+            raise TransientError(f"an answer of {self._api.stream} can't be read: {exc}", code="bad_reply") from exc
 
     async def is_kept(self, shard: ShardId, position: After) -> bool:
         """Whether the record of this number is still there: then nothing behind it was trimmed.
@@ -108,13 +111,13 @@ class KinesisSource:
 
 
 def _page(cursor: Cursor, reply: GetRecordsReply) -> Page:
-    # One loop without a call of ours: this runs for every record there is.
+    # One loop without a call of ours: this runs for every record there is. Strict decoding is also the faster one.
     records = tuple(
         [
             Record(
-                pybase64.b64decode(record.data),
+                b64decode(record.data, None, True),
                 record.partition_key,
-                SequenceNumber(int(record.sequence_number)),
+                record.sequence_number,
                 round(record.approximate_arrival_timestamp * 1000),
             )
             for record in reply.records

@@ -143,7 +143,7 @@ class MemoryStream:
         log = self._shards[self.shard_of(entry.partition_key)]
         log.last_ms = max(self.now_ms(), log.last_ms)  # arrival times never decrease within a shard
         sequence = log.sequence(log.tip)
-        log.records.append(Record(entry.data, entry.partition_key, sequence, log.last_ms))
+        log.records.append(Record(entry.data, entry.partition_key, str(sequence), log.last_ms))
         return sequence
 
     def list_shards(self) -> list[Shard]:

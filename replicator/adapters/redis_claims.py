@@ -1,16 +1,23 @@
-"""Claims in Redis or Valkey: one script call a batch for claiming, one for settling.
+"""Claims in Redis or Valkey: one script call for all that claims and settles at the same time.
 
-A scope (one link on one shard of one source incarnation) has a meta hash, a hash of open batches, and window buckets;
-all names share one hash tag, so a scope lives in one slot of a cluster and a script sees all of it. Done events are
-kept as 16-byte digests in small hashes that stay listpacks, which is what keeps an event under 40 bytes.
+A scope (one link on one shard of one source incarnation) has a meta hash, a hash of open batches, and window buckets.
+All names of a shard share one hash tag, so its links live in one slot of a cluster and one script call serves them.
+Done events are kept as 16-byte digests in small hashes that stay listpacks: so an event takes less than 40 bytes.
+
+What comes while a call is under way waits for its end and goes with the next one: nobody waits for company, and under
+load a batch costs about two calls however many links it has, because settlements travel with the claims that follow.
 """
 
+import asyncio
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
+from msgspec import Struct
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
@@ -22,10 +29,12 @@ from replicator.core.model import SequenceNumber
 from replicator.errors import ClaimsLost, Fenced, StoreUnavailable
 from replicator.ports import ClaimScope, ClaimSession
 
-FORMAT = "rr1"
+FORMAT = "rr2"
 META_KEPT_S = 7 * 24 * 3600
 """A scope nobody has touched for so long is forgotten; its next owner resolves by reading the sink back."""
 CONNECTIONS_MAX = 32
+OPERATIONS_MAX = 16
+"""Of one script call: a server does nothing else meanwhile, and a full batch takes it about a millisecond."""
 
 
 class _Script:
@@ -36,22 +45,37 @@ class _Script:
         self.sha = ""
 
 
+class _Operation(Struct, eq=False):
+    """One claim or settlement that waits for its call. ``args``: see redis_claims.lua."""
+
+    scope: ClaimScope
+    args: tuple[str | bytes | int, ...]
+    answer: "asyncio.Future[list[bytes]]"
+
+
 class RedisClaims:
     """Implements `ports.ClaimStore`; made by `connect`, closed by whoever made it."""
 
-    def __init__(self, client: Any, window_s: float) -> None:
+    def __init__(self, client: Any, where: str, window_s: float, *, is_cluster: bool = False) -> None:
         self._client = client
+        self._where = where
+        self._is_cluster = is_cluster
         self._window_ms = int(window_s * 1000)
         self._kept_ms = max(META_KEPT_S * 1000, 4 * self._window_ms)
         self._attach = _Script("redis_attach")
-        self._claim = _Script("redis_claim")
-        self._settle = _Script("redis_settle")
+        self._claims = _Script("redis_claims")
+        self._waiting: defaultdict[str, list[_Operation]] = defaultdict(list)
+        self._calling: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
+        for task in list(self._calling.values()):
+            task.cancel()
+        await asyncio.gather(*self._calling.values(), return_exceptions=True)
         await self._client.aclose()
 
     async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
-        answer = await self._call(self._attach, scope, secrets.token_hex(8), epoch, self._kept_ms, self._window_ms)
+        args = (secrets.token_hex(8), epoch, self._kept_ms, self._window_ms)
+        answer = _checked(scope, await self._called(self._attach, _keys(scope), args))
         _, store, batch, open_batches, watermark, is_new, remembers_ms = [part.decode() for part in answer]
         return ClaimSession(
             scope,
@@ -66,36 +90,54 @@ class RedisClaims:
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
         assert len(claims) % CLAIM_BYTES == 0
-        scope = session.scope
-        answer = await self._call(
-            self._claim,
-            scope,
-            session.store,
-            session.epoch,
-            batch,
-            claims,
-            self._window_ms,
-            _name(scope, "w:"),
-        )
-        verdicts: bytes = answer[1]
+        verdicts: bytes = (await self._operate("claim", session, batch, claims, ""))[1]
         return verdicts
 
     async def settle(
         self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber
     ) -> None:
+        await self._operate("settle", session, batch, "".join(f"{index}," for index in undone), str(watermark))
+
+    async def _operate(
+        self, kind: str, session: ClaimSession, batch: int, payload: str | bytes, watermark: str
+    ) -> list[bytes]:
         scope = session.scope
-        await self._call(
-            self._settle,
-            scope,
-            session.store,
-            session.epoch,
-            batch,
-            "".join(f"{index}," for index in undone),
-            str(watermark),
-            self._window_ms,
-            _name(scope, "w:"),
-            self._kept_ms,
-        )
+        args = (kind, session.store, session.epoch, batch, payload, _name(scope, "w:"), watermark)
+        operation = _Operation(scope, args, asyncio.get_running_loop().create_future())
+        group = _tag(scope) if self._is_cluster else ""
+        self._waiting[group].append(operation)
+        if group not in self._calling:
+            self._calling[group] = asyncio.create_task(self._call_all(group))
+        return _checked(scope, await operation.answer)
+
+    async def _call_all(self, group: str) -> None:
+        """Until nothing waits any more. Who waits gets its answer, or the error of the call."""
+        try:
+            while waiting := self._waiting.pop(group, None):
+                self._waiting[group] = waiting[OPERATIONS_MAX:]
+                await self._call_some(waiting[:OPERATIONS_MAX])
+        finally:
+            del self._calling[group]
+            for operation in self._waiting.pop(group, ()):
+                operation.answer.cancel()
+
+    async def _call_some(self, operations: Sequence[_Operation]) -> None:
+        keys = [key for operation in operations for key in _keys(operation.scope)]
+        args = [arg for operation in operations for arg in operation.args]
+        try:
+            answers = await self._called(self._claims, keys, (self._window_ms, self._kept_ms, *args))
+        except asyncio.CancelledError:
+            for operation in operations:
+                operation.answer.cancel()
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to those who wait
+            for operation in operations:
+                if not operation.answer.done():
+                    operation.answer.set_exception(exc)
+            return
+        for operation, answer in zip(operations, answers, strict=True):
+            if not operation.answer.done():
+                operation.answer.set_result(answer)
 
     async def forget(self, session: ClaimSession) -> None:
         """Buckets go by themselves when the window has passed."""
@@ -104,44 +146,60 @@ class RedisClaims:
         except (RedisError, OSError, TimeoutError) as exc:
             raise StoreUnavailable(f"forgetting claims of {_text(session.scope)}: {exc}") from exc
 
-    async def _call(self, script: _Script, scope: ClaimScope, *args: str | bytes | int) -> list[bytes]:
+    async def _called(self, script: _Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """What the script answers. Raises StoreUnavailable."""
         try:
-            answer = await self._evaluate(script, scope, args)
+            return await self._evaluate(script, keys, args)
         except (RedisError, OSError, TimeoutError) as exc:
-            raise StoreUnavailable(f"claims of {_text(scope)}: {type(exc).__name__} {exc}") from exc
-        match answer[0]:
-            case b"ok":
-                return answer
-            case b"fenced":
-                raise Fenced(f"claims of {_text(scope)} are held under epoch {int(answer[1])}")
-        raise ClaimsLost(f"claims of {_text(scope)} are lost: {answer[1].decode()}; attach anew")
+            raise StoreUnavailable(f"Redis at {self._where}: {type(exc).__name__} {exc}") from exc
 
-    async def _evaluate(self, script: _Script, scope: ClaimScope, args: tuple[str | bytes | int, ...]) -> list[bytes]:
-        keys = (_name(scope, "m"), _name(scope, "o"))
-        answer: list[bytes]
+    async def _evaluate(self, script: _Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         if script.sha:
             try:
-                answer = await self._client.execute_command("EVALSHA", script.sha, 2, *keys, *args)
+                return await self._client.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
             except NoScriptError:
                 script.sha = ""
-            else:
-                return answer
         # EVAL loads the script as well; its hash is what SHA-1 of the text gives.
-        answer = await self._client.execute_command("EVAL", script.text, 2, *keys, *args)
+        answer = await self._client.execute_command("EVAL", script.text, len(keys), *keys, *args)
         script.sha = _sha1(script.text)
         return answer
+
+
+def _checked(scope: ClaimScope, answer: list[bytes]) -> list[bytes]:
+    match answer[0]:
+        case b"ok":
+            return answer
+        case b"fenced":
+            raise Fenced(f"claims of {_text(scope)} are held under epoch {int(answer[1])}")
+        case b"lost":
+            raise ClaimsLost(f"claims of {_text(scope)} are lost: {answer[1].decode()}; attach anew")
+    raise StoreUnavailable(f"claims of {_text(scope)}: {answer[1].decode(errors='replace')}")
 
 
 def _sha1(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+def _tag(scope: ClaimScope) -> str:
+    """The same for all links of a source's shard."""
+    return f"{scope.link.partition(':')[0]}|{scope.shard}|{scope.incarnation}"
+
+
 def _name(scope: ClaimScope, rest: str) -> str:
-    return f"{FORMAT}:{{{scope.link}|{scope.shard}|{scope.incarnation}}}:{rest}"
+    return f"{FORMAT}:{{{_tag(scope)}}}:{scope.link}:{rest}"
+
+
+def _keys(scope: ClaimScope) -> tuple[str, str]:
+    return _name(scope, "m"), _name(scope, "o")
 
 
 def _text(scope: ClaimScope) -> str:
     return f"{scope.link} on {scope.shard}"
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path
 
 
 def connect(
@@ -165,4 +223,4 @@ def connect(
     if tls_ca_file is not None:
         options["ssl_ca_certs"] = tls_ca_file
     client: Any = RedisCluster.from_url(url, **options) if is_cluster else Redis.from_url(url, **options)
-    return RedisClaims(client, window_s)
+    return RedisClaims(client, _without_secrets(url), window_s, is_cluster=is_cluster)

@@ -85,10 +85,12 @@ class KinesisApi:
         self._api = api
         self._timeout_s = timeout_s
 
-    async def put_records(self, body: bytes, signed_ms: int | None = None) -> Reply:
+    async def put_records(self, body: bytes, signed_ms: int | None = None, sha256: str | None = None) -> Reply:
         """The one write, dated ``signed_ms`` (now by default); raises InDoubt as well."""
         signed_s = None if signed_ms is None else signed_ms / 1000
-        return await self._api.call("PutRecords", body, is_write=True, timeout_s=self._timeout_s, signed_s=signed_s)
+        return await self._api.call(
+            "PutRecords", body, is_write=True, timeout_s=self._timeout_s, signed_s=signed_s, sha256=sha256
+        )
 
     async def summary(self, signed_ms: int | None = None) -> tuple[Summary, Reply]:
         """``signed_ms`` dates the request (now by default): TransientError with code ``late`` when it had expired."""

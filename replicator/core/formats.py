@@ -10,6 +10,8 @@ Why it is safe: an event always leaves with exactly one tag. Two tags, or one th
 import zlib
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
+from collections.abc import Iterable
+from functools import lru_cache
 from re import compile as pattern
 from typing import Literal, Protocol, TypeVar, cast
 
@@ -17,22 +19,18 @@ import msgspec
 from msgspec import Raw, Struct
 
 from replicator.core.json_members import members, without
+from replicator.core.skim import MISSING, RESERVED_KEY, Skim, Skimmed, skim_nothing
 from replicator.core.tag import Tag, decode_tag
 from replicator.errors import PoisonEvent
 
 FormatName = Literal["json", "cloudevents", "lambda-stream", "opaque"]
 
-RESERVED_KEY = "_replicator"
-"""The member that holds our tag, in every JSON format but CloudEvents."""
 CLOUDEVENTS_ATTRIBUTE = "replicatortag"
 """CloudEvents 1.0: attribute names are lower-case letters and digits, extension values simple types."""
 WRAPPED_KEY = "data_base64"
 
 TRACEPARENT = pattern(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, section 3.2."""
-
-MISSING = Raw()
-"""What an envelope holds for a member that the event does not have; looked for by identity."""
 
 T = TypeVar("T")
 
@@ -57,13 +55,24 @@ class Decoded(Struct, eq=False, gc=False):
 
     def check(self) -> int:
         """CRC-32 of the event without any tag: the same before and after replication."""
-        return zlib.crc32(self.tail, zlib.crc32(self.head))
+        rest = memoryview(self.tail)
+        return zlib.crc32(rest[1:] if self.tail.startswith(b",") else rest, _opening_check(self.head))
+
+
+@lru_cache(maxsize=16)
+def _opening_check(head: bytes) -> int:
+    """Of what stands before the tag's key: it is as good as always the brace alone."""
+    return zlib.crc32(head[: head.index(b"{") + 1])
 
 
 class Format(Protocol):
     """Raises nothing but PoisonEvent, whatever the bytes."""
 
     def decode(self, data: bytes) -> Decoded: ...
+
+    def skim(self, datas: Iterable[bytes]) -> list[Skimmed]:
+        """What can be told of each event at a glance (`core.skim`); None: see `decode`."""
+        ...
 
 
 def make_format(
@@ -153,6 +162,7 @@ class JsonFormat:
         )
         self._decoder = msgspec.json.Decoder(cast("type[_JsonEnvelope]", shape))
         self._splice = _Splice(RESERVED_KEY)
+        self.skim = Skim(event_id_field)
 
     def decode(self, data: bytes) -> Decoded:
         envelope = _decode(self._decoder, data)
@@ -197,6 +207,7 @@ class CloudEventsFormat:
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(_CloudEvent)
         self._splice = _Splice(CLOUDEVENTS_ATTRIBUTE)
+        self.skim = skim_nothing
 
     def decode(self, data: bytes) -> Decoded:
         event = _decode(self._decoder, data)
@@ -237,6 +248,7 @@ class LambdaStreamFormat:
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(_LambdaEvent)
         self._splice = _Splice(RESERVED_KEY)
+        self.skim = Skim("id", [("type", str), ("tags", _LambdaTags | None, None)])
 
     def decode(self, data: bytes) -> Decoded:
         event = _decode(self._decoder, data)
@@ -261,6 +273,7 @@ class OpaqueFormat:
         self._policy = policy
         self._decoder = msgspec.json.Decoder(_Wrapper)
         self._splice = _Splice(RESERVED_KEY)
+        self.skim = skim_nothing
         self._first = f'{{"{RESERVED_KEY}":'.encode()
 
     def decode(self, data: bytes) -> Decoded:

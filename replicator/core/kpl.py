@@ -66,7 +66,7 @@ def user_records(record: Record) -> Sequence[Record]:
     except PoisonEvent:
         return (record,)
     return [
-        Record(user.data, user.partition_key, record.sequence, record.arrival_ms, number)
+        Record(user.data, user.partition_key, record.number, record.arrival_ms, number)
         for number, user in enumerate(users)
     ]
 

@@ -1,8 +1,8 @@
 """Lanes: events of one key of one source shard on one link, at most one attempt in flight.
 
-How it works: every key has a queue. Only the head of a queue may be taken, and taking it makes the lane busy until
-the attempt is done or put back. A request therefore never holds two records of a key, and two requests under way at
-the same time never share a key.
+How it works: a lane has one head, and a queue of what waits behind it once there is something. Only the head may be
+taken, and its lane has no other until the attempt is done or put back. A request therefore never holds two records of a
+key, and two requests under way at the same time never share a key.
 
 With aggregation further items of a lane join its head in one record, which the peer stores whole or not at all; they
 are one attempt.
@@ -15,7 +15,7 @@ until somebody has found out.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -26,84 +26,86 @@ class Lanes(Generic[T]):
 
     def __init__(self, size_of: Callable[[T], int]) -> None:
         self._size_of = size_of
-        self._queues: dict[object, deque[T]] = {}
-        self._ready: deque[object] = deque()
-        self._resting: list[tuple[float, int, object]] = []
+        self._behind: dict[object, deque[T] | None] = {}
+        """Of every lane that has a head, ready, resting or taken: what waits behind it."""
+        self._ready: deque[tuple[object, T]] = deque()
+        self._resting: list[tuple[float, int, object, T]] = []
         self._rests = 0
         self.waiting = 0
         """Items not taken yet."""
 
-    def add(self, key: object, item: T) -> None:
-        """Queue an item behind the earlier ones of its key."""
-        self.waiting += 1
-        queue = self._queues.get(key)
-        if queue is not None:
-            queue.append(item)
-            return
-        self._queues[key] = deque((item,))
-        self._ready.append(key)
+    def add(self, items: Iterable[tuple[object, T]]) -> None:
+        """Queue items behind the earlier ones of their keys."""
+        lanes, ready = self._behind, self._ready
+        for place in items:
+            self.waiting += 1
+            key = place[0]
+            if key not in lanes:
+                lanes[key] = None
+                ready.append(place)
+            else:
+                self._queue(key).append(place[1])
+
+    def _queue(self, key: object) -> deque[T]:
+        queue = self._behind[key]
+        if queue is None:
+            queue = self._behind[key] = deque()
+        return queue
 
     def take(self, items_max: int, bytes_max: int, now_s: float) -> list[tuple[object, T]]:
         """Heads of ready lanes, oldest lane first, within both bounds (one item is always allowed)."""
         self._wake(now_s)
+        ready, size_of = self._ready, self._size_of
         taken: list[tuple[object, T]] = []
         room = bytes_max
-        while self._ready and len(taken) < items_max:
-            key = self._ready[0]
-            item = self._queues[key][0]
-            room -= self._size_of(item)
+        while ready and len(taken) < items_max:
+            room -= size_of(ready[0][1])
             if room < 0 and taken:
                 break
-            self._ready.popleft()
-            self._queues[key].popleft()
-            taken.append((key, item))
+            taken.append(ready.popleft())
         self.waiting -= len(taken)
         return taken
 
     def take_more(self, key: object, admits: Callable[[T], bool]) -> list[T]:
         """Items behind a head that was just taken, in order, up to the first that is not admitted: one attempt."""
-        queue = self._queues[key]
+        queue = self._behind[key]
         taken: list[T] = []
         while queue and admits(queue[0]):
             taken.append(queue.popleft())
         self.waiting -= len(taken)
         return taken
 
-    def give_back(self, key: object, items: Sequence[T]) -> None:
-        """What `take_more` took is queued again, before the head is put back."""
-        self._queues[key].extendleft(reversed(items))
-        self.waiting += len(items)
+    def done(self, keys: Iterable[object]) -> None:
+        """The attempts at these lanes' heads have ended for good; the next item of each key becomes ready."""
+        lanes = self._behind
+        for key in keys:
+            queue = lanes[key]
+            if queue:
+                self._ready.append((key, queue.popleft()))
+            else:
+                del lanes[key]
 
-    def done(self, key: object) -> None:
-        """The attempt at the lane's head has ended for good; the next item of the key becomes ready."""
-        if self._queues[key]:
-            self._ready.append(key)
-        else:
-            del self._queues[key]
-
-    def put_back(self, key: object, item: T, not_before_s: float | None = None) -> None:
-        """The attempt failed without effect: the item is the head again, and rests until ``not_before_s``."""
-        self._queues[key].appendleft(item)
-        self.waiting += 1
+    def put_back(self, key: object, head: T, *, joined: Sequence[T] = (), not_before_s: float | None = None) -> None:
+        """The attempt failed without effect: ``head`` is the head again, what had ``joined`` it waits behind it, and
+        the lane rests until ``not_before_s``."""
+        self.waiting += 1 + len(joined)
+        if joined:
+            self._queue(key).extendleft(reversed(joined))
         if not_before_s is None:
-            self._ready.append(key)
+            self._ready.append((key, head))
         else:
             self._rests += 1
-            heapq.heappush(self._resting, (not_before_s, self._rests, key))
+            heapq.heappush(self._resting, (not_before_s, self._rests, key, head))
 
     def next_wake_s(self) -> float | None:
         """When the first resting lane becomes ready; None when none rests."""
         return self._resting[0][0] if self._resting else None
 
     @property
-    def has_ready(self) -> bool:
-        return bool(self._ready)
-
-    @property
     def depth_max(self) -> int:
-        """The longest queue: so many round trips until the hottest key is served, if each moves one item."""
-        return max(map(len, self._queues.values()), default=0)
+        """The longest lane, its head included: so many round trips if each moves one item."""
+        return max([1 + len(queue or ()) for queue in self._behind.values()], default=0)
 
     def _wake(self, now_s: float) -> None:
         while self._resting and self._resting[0][0] <= now_s:
-            self._ready.append(heapq.heappop(self._resting)[2])
+            self._ready.append(heapq.heappop(self._resting)[2:])

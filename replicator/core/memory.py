@@ -33,6 +33,8 @@ def run_end(sizes: Sequence[int], start: int, records_max: int, bytes_max: int) 
     """The end of a run of records from ``start`` on, within both bounds but for its first record."""
     end, room = start, bytes_max
     stop = min(len(sizes), start + records_max)
+    if sum(sizes[start:stop]) <= bytes_max:
+        return max(start, stop)
     while end < stop:
         room -= sizes[end]
         if room < 0 and end > start:

@@ -15,13 +15,20 @@ SequenceNumber = NewType("SequenceNumber", int)
 
 
 class Record(Struct, frozen=True, gc=False):
-    """One entry of a source shard, its bytes as they were stored. ``gc=False``: it can be in no cycle."""
+    """One entry of a source shard, its bytes as they were stored. ``gc=False``: it can be in no cycle.
+
+    ``number`` is its sequence number as the vendor writes it: few are ever compared, all are written into a tag.
+    """
 
     data: bytes
     partition_key: str
-    sequence: SequenceNumber
+    number: str
     arrival_ms: int
     sub_sequence: int = 0
+
+    @property
+    def sequence(self) -> SequenceNumber:
+        return SequenceNumber(int(self.number))
 
 
 class Origin(Struct, frozen=True, array_like=True, gc=False):

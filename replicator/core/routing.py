@@ -51,6 +51,17 @@ VISITED = Drop("already_visited")
 HOP_LIMIT = Drop("hop_limit")
 
 
+class Route(Struct, frozen=True, eq=False):
+    """All that routing looks at: an event's generation, its origin's region, and its path (none: it was born here).
+
+    Shared by the events that go that way, and compared by identity.
+    """
+
+    generation: int
+    origin: Region
+    path: tuple[Region, ...] = ()
+
+
 class Router:
     """Decides for one link: from ``here`` to ``peer``."""
 
@@ -60,28 +71,29 @@ class Router:
         self._peer = peer
         self._known: dict[tuple[int, Region], Forward | Drop] = {}
 
-    def decide(self, tag: Tag | None, arrival_ms: int) -> Forward | Drop:
-        """``arrival_ms``: when the event came into this hub. Raises PoisonEvent ``unknown_generation``."""
-        if tag is None:
-            return self._by_tree(self._routes.generation_at(arrival_ms), self._here)
-        if tag.origin.region == self._here:
+    def decide(self, route: Route) -> Forward | Drop:
+        """Raises PoisonEvent ``unknown_generation``."""
+        if not route.path:
+            return self._by_tree(route)
+        if route.origin == self._here:
             return RETURNED
-        decision = self._by_tree(tag.generation, tag.origin.region)
-        return self._by_history(tag) or decision if decision is FORWARD else decision
+        decision = self._by_tree(route)
+        return self._by_history(route) or decision if decision is FORWARD else decision
 
-    def _by_history(self, tag: Tag) -> Drop | None:
-        if self._peer == tag.origin.region:
+    def _by_history(self, route: Route) -> Drop | None:
+        if self._peer == route.origin:
             return RETURNED
-        if self._peer in tag.path or self._here in tag.path:
+        if self._peer in route.path or self._here in route.path:
             return VISITED
-        if len(tag.path) >= self._routes.hops_max(tag.generation):
+        if len(route.path) >= self._routes.hops_max(route.generation):
             return HOP_LIMIT
         return None
 
-    def _by_tree(self, generation: int, origin: Region) -> Forward | Drop:
-        decision = self._known.get((generation, origin))
+    def _by_tree(self, route: Route) -> Forward | Drop:
+        place = (route.generation, route.origin)
+        decision = self._known.get(place)
         if decision is None:
-            decision = self._known[(generation, origin)] = self._look_up(generation, origin)
+            decision = self._known[place] = self._look_up(*place)
         return decision
 
     def _look_up(self, generation: int, origin: Region) -> Forward | Drop:

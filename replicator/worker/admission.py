@@ -7,16 +7,16 @@ the claim store know it.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import structlog
 
-from replicator.core.routing import Drop, Router
+from replicator.core.routing import FORWARD, Drop, Forward, Route, Router
 from replicator.errors import PoisonEvent, StoreUnavailable
-from replicator.ports import Clock, Quarantine, Quarantined
+from replicator.ports import Clock, Entry, Quarantine, Quarantined
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.link import Link
-from replicator.worker.prepare import Prepared, Preparer
+from replicator.worker.prepare import ROUTES_MAX, Prepared, Preparer
 from replicator.worker.span import Item, Span
 
 logger = structlog.get_logger(__name__)
@@ -28,6 +28,15 @@ KEY_HELD = "key_held"
 def key_held() -> PoisonEvent:
     """Why an event that is well itself is put away; see `worker.held_keys`."""
     return PoisonEvent(KEY_HELD, "an earlier event of its key is in quarantine")
+
+
+def _waits_behind(first: Item, copy: Item) -> bool:
+    """False: the first is done, and so is its copy."""
+    if first.is_done:
+        return False
+    copy.span.pending += 1
+    first.copies = [*(first.copies or ()), copy]
+    return True
 
 
 class Admission:
@@ -48,60 +57,78 @@ class Admission:
         self._preparer = preparer
         self._quarantine = quarantine
         self._clock = clock
+        self._size_max = link.sink.limits.record_bytes_max
         self._open: dict[bytes, Item] = {}
+        self._decided: dict[Route | None, Forward | Drop] = {}
 
-    async def admit(self, span: Span, records: Iterable[Prepared]) -> list[Item]:
+    async def admit(self, span: Span, records: Sequence[Prepared]) -> list[Item]:
         """The events to claim, in source order; ``span.pending`` counts them and the copies that wait for them."""
+        # One loop, with little called in it: it runs for every event on every link.
         drops: Counter[str] = Counter()
         items: list[Item] = []
+        under_way, holds = self._open, len(self._held) > 0
+        self._preparer.encode_plain(records, self._leaving(records))
         for prepared in records:
             try:
-                reason = self._gate(span, prepared, items)
+                decision = self._decided.get(prepared.route) or self._decide(prepared)
+                if isinstance(decision, Drop):
+                    drops[decision.reason] += 1
+                    continue
+                entry = prepared.entry or self._entry(prepared)
+                key = entry.partition_key
+                if holds and key in self._held:
+                    raise key_held()
+                size = len(entry.data) + (len(key) if key.isascii() else len(key.encode()))
+                if size > self._size_max:
+                    raise self._oversize(size)
             except PoisonEvent as poison:
                 await self.quarantine(prepared, poison, attempts=0)
-            else:
-                if reason is not None:
-                    drops[reason] += 1
+                holds = len(self._held) > 0
+                continue
+            span.size_bytes += size
+            item = Item(prepared, span, entry, size, len(items))
+            first = under_way.get(prepared.claim)
+            if first is None:
+                span.pending += 1
+                under_way[prepared.claim] = item
+                items.append(item)
+            elif not _waits_behind(first, item):
+                drops["duplicate"] += 1
         for reason, number in drops.items():
             self._link.count("events_dropped_total", number, reason=reason)
         return items
 
-    def _gate(self, span: Span, prepared: Prepared, items: list[Item]) -> str | None:
-        """The reason of a drop, or None when the event goes on; raises PoisonEvent."""
+    def _leaving(self, records: Sequence[Prepared]) -> list[Route | None]:
+        """The routes of events born here that lead over this link."""
+        routes = {prepared.route for prepared in records if prepared.event_id is not None}
+        return [route for route in routes if route is not None and self._decision(route) is FORWARD]
+
+    def _decide(self, prepared: Prepared) -> Forward | Drop:
+        """Raises PoisonEvent."""
         if prepared.poison is not None:
             raise prepared.poison
-        assert prepared.decoded is not None
-        decision = self._router.decide(prepared.decoded.tag, prepared.record.arrival_ms)
-        if isinstance(decision, Drop):
-            return decision.reason
-        if prepared.record.partition_key in self._held:
-            raise key_held()
-        item = self._item(span, prepared)
-        first = self._open.get(prepared.claim)
-        if first is not None and first.is_done:
-            return "duplicate"
-        span.pending += 1
-        if first is not None:
-            first.copies.append(item)
-            return None
-        self._open[prepared.claim] = item
-        items.append(item)
-        return None
+        assert prepared.route is not None, "only poison has none"
+        return self._decision(prepared.route)
 
-    def _item(self, span: Span, prepared: Prepared) -> Item:
-        entry = self._preparer.entry(prepared)
-        size = len(entry.data) + len(entry.partition_key.encode())
-        limit = self._link.sink.limits.record_bytes_max
-        if size > limit:
-            raise PoisonEvent("oversize", f"{size} bytes with tag and key, {self._link.name} takes {limit}")
-        span.size_bytes += size
-        return Item(prepared, span, entry, size)
+    def _decision(self, route: Route) -> Forward | Drop:
+        decision = self._decided.get(route)
+        if decision is None:
+            if len(self._decided) >= ROUTES_MAX:
+                self._decided.clear()
+            decision = self._decided[route] = self._router.decide(route)
+        return decision
 
-    def close(self, item: Item) -> list[Item]:
-        """The item is done; answers the copies that waited for it."""
-        item.is_done = True
-        copies, item.copies = item.copies, []
-        return copies
+    def _entry(self, prepared: Prepared) -> Entry:
+        """Raises PoisonEvent."""
+        if not prepared.claim:
+            self._preparer.complete(prepared)
+            if prepared.poison is not None:
+                raise prepared.poison
+        return self._preparer.entry(prepared)
+
+    def _oversize(self, size: int) -> PoisonEvent:
+        limit = f"{self._link.name} takes {self._size_max}"
+        return PoisonEvent("oversize", f"{size} bytes with tag and key, {limit}")
 
     def settled(self, span: Span) -> None:
         """The claim store knows the span's events, or was away: later copies are for it to judge."""

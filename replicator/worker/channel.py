@@ -10,7 +10,7 @@ reading the sink back before the first event of this session is sent.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -270,8 +270,6 @@ class Channel:
         return False
 
     async def _claim(self, span: Span) -> None:
-        for index, item in enumerate(span.items):
-            item.index = index
         claims = b"".join([item.prepared.claim for item in span.items])
         span.batch, verdicts = await self._claiming.claim(claims)
         span.session = self._claiming.session
@@ -279,34 +277,31 @@ class Channel:
         self.link.count("same_id_other_bytes_total", verdicts.count(CHANGED))
         if self._heritage.must_look_up(span.batch) and not await self._heritage.look_up(self._unless_draining):
             return
-        done: list[Item] = []
-        landed = 0
-        for item, verdict in zip(span.items, verdicts, strict=True):
-            if verdict == DONE:
-                done.append(item)
-            elif self._heritage.has_landed(item.prepared.origin):
-                landed += 1
-                done.append(item)
-            else:
-                self._publisher.add(item)
-        self.link.count("events_dropped_total", len(done) - landed, reason="done_before")
-        self.link.count("in_doubt_found_total", landed)
+        items, done = span.items, self._done_before(span.items, verdicts)
+        if done:
+            items = [item for item in items if item not in done]
         if self._heritage.is_unproven:
-            self.link.count("possible_duplicates_total", len(span.items) - len(done))
-        for item in done:
-            self._close(item)
+            self.link.count("possible_duplicates_total", len(items))
+        self._publisher.add(items)
+        self._close(done)
+
+    def _done_before(self, items: Sequence[Item], verdicts: bytes) -> set[Item]:
+        done = {item for item, verdict in zip(items, verdicts, strict=True) if verdict == DONE}
+        self.link.count("events_dropped_total", len(done), reason="done_before")
+        if self._heritage.has_found:
+            landed = {item for item in items if item not in done and self._heritage.has_landed(item.prepared.origin)}
+            self.link.count("in_doubt_found_total", len(landed))
+            done |= landed
+        return done
 
     # --- finish ----------------------------------------------------------------------------------------------------
 
     async def _poisoned(self, item: Item, poison: PoisonEvent) -> None:
         await self._admission.quarantine(item.prepared, poison, item.attempts)
-        self._close(item)
+        self._close((item,))
 
-    def _close(self, item: Item) -> None:
-        for copy in self._admission.close(item):
-            self.link.count("events_dropped_total", reason="duplicate")
-            self._settlement.count_down(copy.span)
-        self._settlement.count_down(item.span)
+    def _close(self, items: Iterable[Item]) -> None:
+        self.link.count("events_dropped_total", self._settlement.close(items), reason="duplicate")
 
     # --- what is durable -------------------------------------------------------------------------------------------
 

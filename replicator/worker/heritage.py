@@ -109,6 +109,11 @@ class Heritage:
         position = self._durable.position
         return not isinstance(position, After) or origin.sequence > position.sequence
 
+    @property
+    def has_found(self) -> bool:
+        """Whether there is anything that `has_landed` may know."""
+        return bool(self._landed)
+
     def has_landed(self, origin: Origin) -> bool:
         """Whether the event was found in the sink; asked once, when it comes by."""
         if origin not in self._landed:

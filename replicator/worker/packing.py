@@ -1,19 +1,16 @@
 """What leaves as one record of a request: an event, or with ``aggregate: kpl`` several of one lane packed together."""
 
-from collections.abc import Sequence
-
 from replicator.core.kpl import FRAME_OVERHEAD_MAX, PACKED_BYTES_MAX, RECORD_OVERHEAD_MAX, UserRecord, pack
 from replicator.ports import Entry, SinkLimits
 from replicator.worker.span import Item
 
 
-def entry_of(items: Sequence[Item]) -> Entry:
-    """What holds events of one lane, in their order: one goes plainly, several as a KPL aggregate under their key."""
-    first = items[0].entry
-    if len(items) == 1:
-        return first
-    data = pack(UserRecord(item.entry.data, first.partition_key) for item in items)
-    return Entry(data, first.partition_key)
+def entry_of(head: Item) -> Entry:
+    """What holds the event and those packed with it: one goes plainly, several as a KPL aggregate under their key."""
+    if not head.packed:
+        return head.entry
+    key = head.entry.partition_key
+    return Entry(pack(UserRecord(item.entry.data, key) for item in (head, *head.packed)), key)
 
 
 class Packing:

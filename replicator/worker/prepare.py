@@ -1,30 +1,65 @@
 """From records to events, once for all links of a source: decode, check the tag, name the event, encode what leaves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
+from functools import lru_cache
 from hashlib import blake2b
+from zlib import crc32
 
+import msgspec
 from msgspec import Struct
 
 from replicator.core.claims import CHECK_BYTES, DIGEST_BYTES
 from replicator.core.formats import Decoded, Format
 from replicator.core.kpl import MAGIC, unpack
 from replicator.core.model import Origin, Record, Region, ShardId, SourceName
-from replicator.core.routing import outgoing_tag
-from replicator.core.tag import Tag, TagKeys, check_regions, encode_tag
+from replicator.core.routing import Route, outgoing_tag
+from replicator.core.skim import PLAIN_HEAD
+from replicator.core.tag import Tag, TagFrame, TagKeys, WireTag, check_regions, encode_tag, is_sound
 from replicator.errors import PoisonEvent
 from replicator.ports import Clock, Entry, Page
 
+_text = msgspec.json.Encoder()
+ROUTES_MAX = 1000
+"""Ways of replicas that are remembered; a topology has far fewer."""
+
+
+class Birthplace(Struct, frozen=True, gc=False):
+    """What the origins of one source shard's events have in common."""
+
+    region: Region
+    source: SourceName
+    incarnation: str
+    shard: ShardId
+
+    def of(self, record: Record) -> Origin:
+        return Origin(self.region, self.source, self.incarnation, self.shard, record.sequence, record.sub_sequence)
+
 
 class Prepared(Struct, eq=False, gc=False):
-    """A record with what the protocol needs to know of it. Exactly one of ``decoded`` and ``poison`` is set."""
+    """A record with what the protocol needs to know of it.
+
+    ``route`` is None for poison. ``event_id`` is that of a plain event (`core.skim`). Of a replica that may go nowhere
+    from here no more is known than its route, until `Preparer.complete` decodes it; of every other event exactly one of
+    ``decoded`` and ``poison`` is set.
+    """
 
     record: Record
-    origin: Origin
-    event_id: str
-    claim: bytes
+    birthplace: Birthplace
+    route: Route | None = None
+    claim: bytes = b""
+    event_id: str | None = None
     decoded: Decoded | None = None
     poison: PoisonEvent | None = None
     entry: Entry | None = None
+
+    @property
+    def tag(self) -> Tag | None:
+        return self.decoded.tag if self.decoded is not None else None
+
+    @property
+    def origin(self) -> Origin:
+        tag = self.tag
+        return self.birthplace.of(self.record) if tag is None else tag.origin
 
 
 class Preparer:
@@ -33,71 +68,134 @@ class Preparer:
     def __init__(
         self,
         *,
-        here: Region,
-        source: SourceName,
-        incarnation: str,
-        shard: ShardId,
+        birthplace: Birthplace,
         event_format: Format,
         known_regions: frozenset[Region],
         generation_at: Callable[[int], int],
         keys: TagKeys | None,
         clock: Clock,
     ) -> None:
-        self._here = here
-        self._source = source
-        self._incarnation = incarnation
-        self._shard = shard
+        self._birthplace = birthplace
+        self._here = birthplace.region
         self._format = event_format
         self._known_regions = known_regions
         self._generation_at = generation_at
         self._keys = keys
         self._clock = clock
+        self._born_here: dict[int, Route] = {}
+        self._replicas: dict[tuple[int, str, tuple[str, ...]], Route] = {}
+        self._frames: dict[int, TagFrame] = {}
 
     def prepare(self, page: Page) -> tuple[Prepared, ...]:
-        return tuple([self._prepare(record) for record in page.records])
+        # One loop for what nearly all events are: it runs once for every event there is.
+        birthplace, namespace = self._birthplace, _namespace(self._here)
+        generation_at, born_here = self._generation_at, self._born_here
+        prepared = []
+        for record, seen in zip(page.records, self._format.skim([r.data for r in page.records]), strict=True):
+            if type(seen) is str:
+                generation = generation_at(record.arrival_ms)
+                route = born_here.get(generation) or self._route_from_here(generation)
+                digest = blake2b(namespace + seen.encode(), digest_size=DIGEST_BYTES).digest()
+                claim = digest + crc32(record.data).to_bytes(CHECK_BYTES, "big")
+                prepared.append(Prepared(record, birthplace, route, claim, seen))
+            elif type(seen) is WireTag and self._keys is None and is_sound(seen):
+                known = self._replicas.get((seen.gen, seen.origin[0], seen.path))
+                prepared.append(Prepared(record, birthplace, known) if known is not None else self._decode(record))
+            else:
+                prepared.append(self._decode(record))
+        return tuple(prepared)
 
-    def _prepare(self, record: Record) -> Prepared:
+    def _decode(self, record: Record) -> Prepared:
         try:
             decoded = self._format.decode(record.data)
             tag = decoded.tag
             if tag is not None:
                 self._check(tag)
         except PoisonEvent as exc:
-            poison = _why_plain(record.data) or exc
-            return Prepared(record, self._coordinates(record), "", b"", poison=poison)
-        origin = self._coordinates(record) if tag is None else tag.origin
-        event_id = (decoded.event_id or origin.key) if tag is None else tag.event_id
-        return Prepared(record, origin, event_id, _claim(origin.region, event_id, decoded), decoded)
+            return Prepared(record, self._birthplace, poison=_why_plain(record.data) or exc)
+        route = self._route_of(tag) if tag else self._route_from_here(self._generation_at(record.arrival_ms))
+        claim = _claim(route.origin, self._event_id(record, decoded), decoded)
+        return Prepared(record, self._birthplace, route, claim, decoded=decoded)
+
+    def complete(self, prepared: Prepared) -> None:
+        """Decode what was only skimmed, because it goes on from here."""
+        full = self._decode(prepared.record)
+        prepared.claim, prepared.decoded, prepared.poison = full.claim, full.decoded, full.poison
+
+    def _route_from_here(self, generation: int) -> Route:
+        return self._born_here.setdefault(generation, Route(generation, self._here))
+
+    def _route_of(self, tag: Tag) -> Route:
+        """Of a tag that was checked; events that come the same way share it."""
+        place = (tag.generation, tag.origin.region, tag.path)
+        if len(self._replicas) >= ROUTES_MAX:
+            self._replicas.clear()
+        return self._replicas.setdefault(place, Route(*place))
 
     def _check(self, tag: Tag) -> None:
         check_regions(tag, self._known_regions)
         if self._keys is not None:
             self._keys.verify(tag)
 
-    def _coordinates(self, record: Record) -> Origin:
-        return Origin(self._here, self._source, self._incarnation, self._shard, record.sequence, record.sub_sequence)
+    def _event_id(self, record: Record, decoded: Decoded) -> str:
+        """An event without an id goes by its origin."""
+        if decoded.tag is not None:
+            return decoded.tag.event_id
+        return decoded.event_id or self._birthplace.of(record).key
+
+    def encode_plain(self, events: Iterable[Prepared], routes: Container[Route | None]) -> None:
+        """Makes the `entry` of plain events on these routes, where it is not there yet."""
+        # One loop like `prepare`'s.
+        now_ms = self._clock.now_ms()
+        for prepared in events:
+            route = prepared.route
+            if prepared.entry is None and prepared.event_id is not None and route in routes:
+                assert route is not None, "poison has no id"
+                frame = self._frames.get(route.generation) or self._frame(route.generation)
+                record = prepared.record
+                tag = frame.tag(record.number, record.sub_sequence, _text.encode(prepared.event_id), now_ms)
+                data = b"".join((PLAIN_HEAD, *tag, b",", record.data[1:]))
+                prepared.entry = Entry(data, record.partition_key)
 
     def entry(self, prepared: Prepared) -> Entry:
-        """What leaves this region, the same for every peer; encoded at the first call and kept."""
+        """What leaves this region, the same for every peer; made at the first call and kept."""
         if prepared.entry is None:
-            prepared.entry = self._encode(prepared)
+            if prepared.event_id is not None:
+                self.encode_plain((prepared,), (prepared.route,))
+            else:
+                data = self._encode(prepared, self._clock.now_ms())
+                prepared.entry = Entry(data, prepared.record.partition_key)
+        assert prepared.entry is not None
         return prepared.entry
 
-    def _encode(self, prepared: Prepared) -> Entry:
-        decoded = prepared.decoded
-        assert decoded is not None, "poison never leaves"
+    def _frame(self, generation: int) -> TagFrame:
+        place = self._birthplace
+        coordinates = (place.region, place.source, place.incarnation, place.shard)
+        frame = self._frames[generation] = TagFrame(generation, coordinates, self._keys)
+        return frame
+
+    def _encode(self, prepared: Prepared, now_ms: int) -> bytes:
+        decoded, route = prepared.decoded, prepared.route
+        assert decoded is not None, "what leaves was decoded"
+        assert route is not None, "poison never leaves"
         tag = outgoing_tag(
             decoded.tag,
             here=self._here,
-            generation=self._generation_at(prepared.record.arrival_ms),
+            generation=route.generation,
             origin=prepared.origin,
-            event_id=prepared.event_id,
+            event_id=self._event_id(prepared.record, decoded),
             trace=decoded.trace,
-            now_ms=self._clock.now_ms(),
+            now_ms=now_ms,
         )
         if self._keys is not None:
             tag = self._keys.sign(tag)
-        return Entry(decoded.with_tag(encode_tag(tag)), prepared.record.partition_key)
+        return decoded.with_tag(encode_tag(tag))
+
+
+@lru_cache(maxsize=64)
+def _namespace(region: Region) -> bytes:
+    """An event's id is unique within the region it was born in."""
+    return f"{region}\n".encode()
 
 
 def _why_plain(data: bytes) -> PoisonEvent | None:
@@ -125,6 +223,6 @@ def sender_and_origin(event_format: Format) -> Callable[[bytes], tuple[Region, O
 
 
 def _claim(region: Region, event_id: str, decoded: Decoded) -> bytes:
-    """Identity of the event (its id is unique within the region it was born in) and of its bytes."""
-    digest = blake2b(f"{region}\n{event_id}".encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
-    return digest + decoded.check().to_bytes(CHECK_BYTES, "big")
+    """Identity of the event and of its bytes."""
+    name = _namespace(region) + event_id.encode("utf-8", "surrogatepass")
+    return blake2b(name, digest_size=DIGEST_BYTES).digest() + decoded.check().to_bytes(CHECK_BYTES, "big")

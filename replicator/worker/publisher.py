@@ -7,6 +7,7 @@ back, so nothing of its key overtakes it and nothing is sent twice.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 
 import structlog
 
@@ -23,8 +24,8 @@ from replicator.worker.span import Item
 
 logger = structlog.get_logger(__name__)
 
-Taken = list[tuple[object, Sequence[Item]]]
-"""By lane what travels as one record: one event, or several packed together."""
+Taken = list[tuple[object, Item]]
+"""Heads by lane. Each travels as one record, with what is packed with it."""
 
 
 class Publisher:
@@ -38,7 +39,7 @@ class Publisher:
         link: Link,
         recovery: Recovery,
         may_send: Callable[[], bool],
-        on_stored: Callable[[Item], None],
+        on_stored: Callable[[Sequence[Item]], None],
         on_poison: Callable[[Item, PoisonEvent], Awaitable[None]],
         held: HeldKeys,
     ) -> None:
@@ -50,7 +51,7 @@ class Publisher:
         self._held = held
         self._refused: set[str] = set()
         """Keys of events that the peer refused, where keys are held."""
-        self._lanes: Lanes[Item] = Lanes(lambda item: item.size_bytes)
+        self._lanes: Lanes[Item] = Lanes(attrgetter("size_bytes"))
         self._work = asyncio.Event()
         self._is_stopping = False
         self.in_flight = 0
@@ -65,9 +66,9 @@ class Publisher:
     def lane_depth(self) -> int:
         return self._lanes.depth_max
 
-    def add(self, item: Item) -> None:
+    def add(self, items: Sequence[Item]) -> None:
         by_key = self._link.settings.ordering == "key"
-        self._lanes.add(item.prepared.record.partition_key if by_key else id(item), item)
+        self._lanes.add([(item.entry.partition_key if by_key else id(item), item) for item in items])
         self._work.set()
 
     def stop_taking(self) -> None:
@@ -86,7 +87,7 @@ class Publisher:
             taken = await self._take()
             if not taken:
                 return
-            events = len(_items(taken))
+            events = _count(taken)
             self.in_flight += events
             try:
                 await self._send(await self._without_held(taken) if self._refused else taken)
@@ -97,14 +98,14 @@ class Publisher:
     async def _without_held(self, taken: Taken) -> Taken:
         """What may be sent. What waited behind a refused event of its key is put away, lane by lane in order."""
         free: Taken = []
-        for key, items in taken:
-            partition_key = items[0].prepared.record.partition_key
+        for key, head in taken:
+            partition_key = head.entry.partition_key
             if partition_key not in self._refused or partition_key not in self._held:
-                free.append((key, items))
+                free.append((key, head))
                 continue
-            for item in items:
+            for item in (head, *head.packed):
                 await self._on_poison(item, key_held())
-            self._lanes.done(key)
+            self._lanes.done((key,))
         return free
 
     async def _take(self) -> Taken:
@@ -122,18 +123,17 @@ class Publisher:
             await self._wait_for_work(self._lanes.next_wake_s())
         return []
 
-    def _filled(self, heads: Sequence[tuple[object, Item]]) -> Taken:
+    def _filled(self, heads: Taken) -> Taken:
         """Each head, with aggregation together with those behind it that fit its record and the request."""
         if self._link.settings.aggregate == "none":
-            return [(key, (head,)) for key, head in heads]
+            return heads
         limits = self._link.sink.limits
         room = limits.request_bytes_max - sum(head.size_bytes for _, head in heads)
-        taken: Taken = []
         for key, head in heads:
             packing = Packing(head, limits, room)
-            taken.append((key, (head, *self._lanes.take_more(key, packing.admits))))
+            head.packed = self._lanes.take_more(key, packing.admits)
             room -= packing.added_bytes
-        return taken
+        return heads
 
     async def _until_open(self) -> None:
         """Wait until the link may send, or until this publisher stops."""
@@ -165,7 +165,7 @@ class Publisher:
         if not self._may_send():
             raise Fenced(f"the lease behind {self._link.name} was not renewed in time")
         try:
-            entries = [entry_of(items) for _, items in taken]
+            entries = [entry_of(head) if head.packed else head.entry for _, head in taken]
             results = await self._link.sink.put(entries, signed_ms=request.date_ms)
         except InDoubt as exc:
             self._link.failed(exc)
@@ -181,6 +181,9 @@ class Publisher:
             self._sort_out(taken, results)
 
     def _sort_out(self, taken: Taken, results: Sequence[str | None]) -> None:
+        if not any(results):
+            self._stored(taken)
+            return
         failed: dict[str, Taken] = {}
         stored: Taken = []
         for place, code in zip(taken, results, strict=True):
@@ -193,32 +196,31 @@ class Publisher:
             self._retry(places, code, rests=True)
 
     def _stored(self, places: Taken) -> None:
-        self._link.count("events_packed_total", sum(len(items) for _, items in places if len(items) > 1))
-        for key, _ in places:
-            self._lanes.done(key)
+        self._lanes.done([key for key, _ in places])
+        if self._link.settings.aggregate != "none":
+            self._link.count("events_packed_total", sum(1 + len(head.packed) for _, head in places if head.packed))
         self._arrived(_items(places))
 
     def _arrived(self, items: Sequence[Item]) -> None:
         self._link.count("events_forwarded_total", len(items))
-        for item in items:
-            self._on_stored(item)
+        self._on_stored(items)
 
     def _retry(self, taken: Taken, code: str, *, rests: bool) -> None:
         """Back to the heads of their lanes. Entries that failed singly rest; a failed request holds the whole link."""
         now_s = asyncio.get_running_loop().time()
         settings = self._link.settings
-        self._link.count("publish_retries_total", len(_items(taken)), reason=code)
-        for key, items in taken:
-            for item in items:
+        self._link.count("publish_retries_total", _count(taken), reason=code)
+        for key, head in taken:
+            for item in (head, *head.packed):
                 item.attempts += 1
             rest_s = delay_s(
-                items[0].attempts, self._link.draw(), base_s=settings.backoff_base_s, max_s=settings.backoff_max_s
+                head.attempts, self._link.draw(), base_s=settings.backoff_base_s, max_s=settings.backoff_max_s
             )
-            self._put_back(key, items, now_s + rest_s if rests else None)
+            self._put_back(key, head, now_s + rest_s if rests else None)
 
-    def _put_back(self, key: object, items: Sequence[Item], not_before_s: float | None = None) -> None:
-        self._lanes.give_back(key, items[1:])
-        self._lanes.put_back(key, items[0], not_before_s)
+    def _put_back(self, key: object, head: Item, not_before_s: float | None = None) -> None:
+        joined, head.packed = head.packed, ()
+        self._lanes.put_back(key, head, joined=joined, not_before_s=not_before_s)
 
     async def _split(self, taken: Taken, exc: Refused) -> None:
         """Halve a refused request until the event that can't pass is alone; a packed record through its lane."""
@@ -227,21 +229,22 @@ class Publisher:
             await self._send(taken[:middle])
             await self._send(taken[middle:])
             return
-        key, items = taken[0]
-        if len(items) > 1:
-            self._pack_less(key, items)
+        key, head = taken[0]
+        if head.packed:
+            self._pack_less(key, head)
             return
         if self._held.is_on:
-            self._refused.add(items[0].prepared.record.partition_key)
-        await self._on_poison(items[0], PoisonEvent("refused_by_peer", str(exc)))
-        self._lanes.done(key)
+            self._refused.add(head.entry.partition_key)
+        await self._on_poison(head, PoisonEvent("refused_by_peer", str(exc)))
+        self._lanes.done((key,))
 
-    def _pack_less(self, key: object, items: Sequence[Item]) -> None:
+    def _pack_less(self, key: object, head: Item) -> None:
         """Sent at once, the second half could overtake a first half that fails; the lane keeps them in order."""
-        self._link.count("publish_retries_total", len(items), reason="refused_packed")
-        for item in items:
-            item.packed_max = len(items) // 2
-        self._put_back(key, items)
+        together = (head, *head.packed)
+        self._link.count("publish_retries_total", len(together), reason="refused_packed")
+        for item in together:
+            item.packed_max = len(together) // 2
+        self._put_back(key, head)
 
     async def _resolve(self, taken: Taken, request: Dated, exc: InDoubt) -> None:
         items = _items(taken)
@@ -255,13 +258,19 @@ class Publisher:
             self.in_doubt -= len(items)
         self._arrived([item for item in items if item.prepared.origin in found])
         missing: Taken = []
-        for key, together in taken:
-            if left := [item for item in together if item.prepared.origin not in found]:
-                missing.append((key, left))
+        for key, head in taken:
+            left = [item for item in (head, *head.packed) if item.prepared.origin not in found]
+            if left:
+                left[0].packed = left[1:]
+                missing.append((key, left[0]))
             else:
-                self._lanes.done(key)
+                self._lanes.done((key,))
         self._retry(missing, "in_doubt_not_stored", rests=False)
 
 
 def _items(taken: Taken) -> list[Item]:
-    return [item for _, items in taken for item in items]
+    return [item for _, head in taken for item in (head, *head.packed)]
+
+
+def _count(taken: Taken) -> int:
+    return sum([1 + len(head.packed) for _, head in taken])

@@ -23,7 +23,7 @@ from replicator.worker.held_keys import HeldKeys
 from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.link import Link
 from replicator.worker.one_incarnation import OneIncarnation
-from replicator.worker.prepare import Preparer, sender_and_origin
+from replicator.worker.prepare import Birthplace, Preparer, sender_and_origin
 from replicator.worker.recovery import Recovery
 from replicator.worker.shard_log import LogSettings, ShardLog
 from replicator.worker.shard_runner import LeasedShardRunner, RunnerSettings
@@ -136,10 +136,7 @@ class Service:
     def _runner(self, setup: SourceSetup, lease: Lease) -> LeasedShardRunner:
         keeper = self._keepers[setup.name]
         preparer = Preparer(
-            here=self._identity.here,
-            source=setup.name,
-            incarnation=lease.incarnation,
-            shard=lease.shard,
+            birthplace=Birthplace(self._identity.here, setup.name, lease.incarnation, lease.shard),
             event_format=setup.event_format,
             known_regions=self._identity.regions,
             generation_at=self._identity.routes.generation_at,

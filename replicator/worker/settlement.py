@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from replicator.core.model import After, Position, SequenceNumber
 from replicator.core.watermark import Watermark
 from replicator.worker.claiming import Claiming
-from replicator.worker.span import Span
+from replicator.worker.span import Item, Span
 
 SETTLE_PARTLY_S = 2.0
 
@@ -56,10 +56,25 @@ class Settlement:
     def opened(self, span: Span) -> None:
         """The span's size and number of events are known now; one without events is done."""
         self.open_bytes += span.size_bytes
-        self.count_down(span)
+        self._count_down(span)
 
-    def count_down(self, span: Span) -> None:
-        """One of the span's events is done, or all are known."""
+    def close(self, items: Iterable[Item]) -> int:
+        """The events are done, and so are the copies that waited for them; answers how many copies."""
+        copies = 0
+        for item in items:
+            item.is_done = True
+            if item.copies is not None:
+                copies += len(item.copies)
+                for copy in item.copies:
+                    self._count_down(copy.span)
+                item.copies = None
+            span = item.span
+            span.pending -= 1
+            if span.pending == 0:
+                self._finished.put_nowait(span)
+        return copies
+
+    def _count_down(self, span: Span) -> None:
         span.pending -= 1
         if span.pending == 0:
             self._finished.put_nowait(span)

@@ -34,7 +34,7 @@ class Span(Struct, eq=False):
 class Item(Struct, eq=False):
     """One event on its way. ``index`` is its place in the span's claim; ``copies`` wait until it is done.
 
-    ``packed_max``: how many events may share its record.
+    ``packed``: those behind it in its lane that travel in its record now; ``packed_max``: how many it may hold.
     """
 
     prepared: Prepared
@@ -43,9 +43,10 @@ class Item(Struct, eq=False):
     size_bytes: int
     index: int = 0
     attempts: int = 0
-    packed_max: int = PACKED_EVENTS_MAX
     is_done: bool = False
-    copies: list["Item"] = []
+    copies: list["Item"] | None = None
+    packed: Sequence["Item"] = ()
+    packed_max: int = PACKED_EVENTS_MAX
 
 
 def whole_end(records: Sequence[Prepared], begin: int, end: int) -> int:

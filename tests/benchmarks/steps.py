@@ -55,12 +55,10 @@ def pure_steps() -> dict[str, float]:
 
     def lanes() -> None:
         queue: Lanes[int] = Lanes(lambda _: 1000)
-        for number in range(500):
-            queue.add(number, number)
-        for key, _ in queue.take(500, 10**9, 0.0):
-            queue.done(key)
+        queue.add((number, number) for number in range(500))
+        queue.done([key for key, _ in queue.take(500, 10**9, 0.0)])
 
-    plain = Page(tuple(Record(data, "k", SequenceNumber(n), 0) for n in range(500)), None, 0)
+    plain = Page(tuple(Record(data, "k", str(n), 0) for n in range(500)), None, 0)
     unpacked_source = UnpackedSource(OnePage(plain))
     users = [UserRecord(data, f"k{n % 5}") for n in range(50)]
     packed = pack(users)

@@ -156,7 +156,7 @@ async def test_nothing_of_a_scope_outlives_its_window_in_redis(tmp_path: Path) -
         await running.load_while(seconds=1.0)
         await running.verdict()
         async with Redis.from_url(running.environment.regions[EAST].valkey.url) as client:
-            keys = await client.keys("rr1:*")
+            keys = await client.keys("rr2:*")
             lasting = [key for key in keys if not key.endswith(b":o") and await client.pttl(key) < 0]
     assert keys
     assert lasting == []

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
@@ -24,10 +23,11 @@ from replicator.core.in_doubt import Dated, dated
 from replicator.core.lanes import Lanes
 from replicator.core.model import After, Checkpoint, Position
 from replicator.core.peer_clock import PeerClock, PeerTime
+from replicator.core.topology import Topologies
 from replicator.core.watermark import Watermark
 from replicator.errors import InDoubt, PoisonEvent, Refused
 from replicator.ports import ClaimSession, Found, Page
-from replicator.worker import leasing
+from replicator.worker import admission, leasing
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming
@@ -120,30 +120,25 @@ def quarantine_later() -> None:
 def copies_forgotten_when_done() -> None:
     """A copy of an event that is stored but not settled yet is taken for a new event."""
 
-    def close(self: Admission, item: Item) -> list[Item]:
-        item.is_done = True
-        self._open.pop(item.prepared.claim)
-        return item.copies
+    class Forgetful(dict[bytes, Item]):
+        def get(self, claim: bytes, default: Any = None) -> Any:
+            first = super().get(claim)
+            return None if first is None or first.is_done else first
 
-    put(Admission, "close", close)
-    put(Admission, "settled", lambda self, span: None)
+    def made(self: Admission, *args: Any) -> None:
+        original(self, *args)
+        self._open = Forgetful()
+
+    original = Admission.__init__
+    put(Admission, "__init__", made)
+    put(Admission, "settled", lambda self, span: [self._open.pop(item.prepared.claim, None) for item in span.items])
 
 
 @mutant
 def copies_dropped_at_once() -> None:
-    """A copy is dropped while the first is still under way, and the watermark passes it; so does a failure."""
+    """A copy is dropped while the first is still under way, and the watermark passes it."""
 
-    def gate(self: Admission, span: Span, prepared: Any, items: list[Item]) -> str | None:
-        first = self._open.pop(prepared.claim, None) if prepared.claim else None
-        if first is not None and not first.is_done:
-            first.is_done = True
-            first.span.pending -= 1
-            return "duplicate"
-        return original(self, span, prepared, items)
-
-    original = Admission._gate
-    put(Admission, "_gate", gate)
-    put(Admission, "settled", lambda self, span: [self._open.pop(item.prepared.claim, None) for item in span.items])
+    put(admission, "_waits_behind", lambda first, copy: False)
 
 
 # --- the right to send ---------------------------------------------------------------------------------------------
@@ -381,9 +376,12 @@ def landed_cleared_too_early() -> None:
 def retries_to_the_tail() -> None:
     """An event that failed goes behind the later ones of its key."""
 
-    def put_back(self: Lanes[Any], key: object, item: Any, not_before_s: float | None = None) -> None:
-        original(self, key, item, not_before_s)
-        self._queues[key].rotate(-1)
+    def put_back(self: Lanes[Any], key: object, head: Any, *, joined: Any = (), not_before_s: Any = None) -> None:
+        queue = self._queue(key)
+        queue.extend((*joined, head))
+        self.waiting += 1 + len(joined)
+        original(self, key, queue.popleft(), not_before_s=not_before_s)
+        self.waiting -= 1
 
     original = Lanes.put_back
     put(Lanes, "put_back", put_back)
@@ -397,22 +395,24 @@ def two_of_a_key_in_one_request() -> None:
         taken = original(self, items_max, bytes_max, now_s)
         more = []
         for key, _ in taken:
-            if self._queues[key] and len(taken) + len(more) < items_max:
-                more.append((key, self._queues[key].popleft()))
+            queue = self._behind[key]
+            if queue and len(taken) + len(more) < items_max:
+                more.append((key, queue.popleft()))
         self.waiting -= len(more)
         return [*taken, *more]
 
-    def done(self: Lanes[Any], key: object) -> None:
-        if key in self._queues and not self._queues[key]:
-            del self._queues[key]
-        elif key in self._queues and key not in self._ready:
-            self._ready.append(key)
+    def done(self: Lanes[Any], keys: Any) -> None:
+        for key in keys:
+            queue = self._behind.get(key)
+            if queue:
+                self._ready.append((key, queue.popleft()))
+            else:
+                self._behind.pop(key, None)
 
-    def put_back(self: Lanes[Any], key: object, item: Any, not_before_s: float | None = None) -> None:
-        self._queues.setdefault(key, deque()).appendleft(item)
+    def put_back(self: Lanes[Any], key: object, head: Any, *, joined: Any = (), not_before_s: Any = None) -> None:
+        self._behind.setdefault(key, None)
         self.waiting += 1
-        if key not in self._ready:
-            self._ready.append(key)
+        self._ready.append((key, head))
 
     original = Lanes.take
     put(Lanes, "take", take)
@@ -424,8 +424,8 @@ def two_of_a_key_in_one_request() -> None:
 def lanes_ignored() -> None:
     """Every event has a lane of its own."""
 
-    def add(self: Publisher, item: Item) -> None:
-        self._lanes.add(id(item), item)
+    def add(self: Publisher, items: Sequence[Item]) -> None:
+        self._lanes.add((id(item), item) for item in items)
         self._work.set()
 
     put(Publisher, "add", add)
@@ -544,15 +544,15 @@ def incarnation_not_compared() -> None:
 @mutant
 def routes_ignored() -> None:
     """Every event goes over every link."""
-    put(routing.Router, "decide", lambda self, tag, arrival_ms: routing.FORWARD)
+    put(routing.Router, "decide", lambda self, route: routing.FORWARD)
 
 
 @mutant
 def routed_by_history_only() -> None:
     """An event goes wherever it has not been."""
 
-    def decide(self: routing.Router, tag: Any, arrival_ms: int) -> Any:
-        return routing.FORWARD if tag is None else self._by_history(tag) or routing.FORWARD
+    def decide(self: routing.Router, route: routing.Route) -> Any:
+        return self._by_history(route) or routing.FORWARD if route.path else routing.FORWARD
 
     put(routing.Router, "decide", decide)
 
@@ -561,11 +561,11 @@ def routed_by_history_only() -> None:
 def generation_of_the_moment() -> None:
     """An event leaves under the generation that holds when a link looks at it, not when it arrived."""
 
-    def decide(self: routing.Router, tag: Any, arrival_ms: int) -> Any:
-        return original(self, tag, EPOCH_MS + int(asyncio.get_running_loop().time() * 1000))
+    def generation_at(self: Topologies, arrival_ms: int) -> int:
+        return original(self, EPOCH_MS + int(asyncio.get_running_loop().time() * 1000))
 
-    original = routing.Router.decide
-    put(routing.Router, "decide", decide)
+    original = Topologies.generation_at
+    put(Topologies, "generation_at", generation_at)
 
 
 @mutant
@@ -573,10 +573,9 @@ def refused_request_given_up_whole() -> None:
     """A request that the peer refuses is quarantined whole, not halved until the culprit is alone."""
 
     async def split(self: Publisher, taken: Taken, exc: Refused) -> None:
-        for key, items in taken:
-            self._lanes.done(key)
-            for item in items:
-                self._on_stored(item)
+        for key, head in taken:
+            self._lanes.done([key])
+            self._on_stored([head, *head.packed])
 
     put(Publisher, "_split", split)
 

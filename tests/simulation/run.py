@@ -15,6 +15,10 @@ from .loop import OWNER, Stuck, VirtualLoop
 from .scenario import LOAD_S, Event, Scenario, scenario
 from .world import DRAINED_S, SETTLED_S, Outcome, World
 
+# What was imported by now stays: to look at it again after every history would take a third of the time.
+gc.collect()
+gc.freeze()
+
 SAMPLE_S = 2.0
 PACKING_S = 0.5
 LINGER_S = 8.0

@@ -10,8 +10,7 @@ BIG = 10**9
 
 def lanes_of(*keys: str) -> Lanes[tuple[str, int]]:
     lanes: Lanes[tuple[str, int]] = Lanes(lambda _: 1)
-    for number, key in enumerate(keys):
-        lanes.add(key, (key, number))
+    lanes.add((key, (key, number)) for number, key in enumerate(keys))
     return lanes
 
 
@@ -38,7 +37,7 @@ def test_an_event_put_back_is_the_head_again_and_rests() -> None:
 def test_both_bounds_hold_but_one_item_always_passes() -> None:
     lanes: Lanes[int] = Lanes(lambda size: size)
     for size in (700, 200, 200):
-        lanes.add(size + lanes.waiting, size)
+        lanes.add([(size + lanes.waiting, size)])
     assert [item for _, item in lanes.take(10, 500, 0.0)] == [700]
     assert [item for _, item in lanes.take(10, 399, 0.0)] == [200]
     assert [item for _, item in lanes.take(1, 500, 0.0)] == [200]
@@ -61,11 +60,11 @@ def test_whatever_fails_every_event_is_sent_once_in_the_order_of_its_key(keys: l
         match data.draw(st.sampled_from(["stored", "failed", "rests"])):
             case "stored":
                 done.append(item)
-                lanes.done(key)
+                lanes.done([key])
             case "failed":
                 lanes.put_back(key, item)
             case "rests":
-                lanes.put_back(key, item, now_s + 1.0)
+                lanes.put_back(key, item, not_before_s=now_s + 1.0)
     for key in set(keys):
         assert [number for k, number in done if k == key] == [n for n, k in enumerate(keys) if k == key]
     assert lanes.waiting == 0
@@ -78,7 +77,7 @@ def test_items_behind_a_head_join_it_in_order_up_to_the_first_that_is_not_admitt
     assert lanes.take_more(key, lambda item: item[1] != 4) == [("a", 1), ("a", 2)]
     assert lanes.waiting == 2
     assert lanes.take(10, BIG, 0.0) == []
-    lanes.done(key)
+    lanes.done([key])
     assert lanes.take(10, BIG, 0.0) == [("a", ("a", 4))]
 
 
@@ -92,10 +91,9 @@ def test_items_that_travel_together_keep_their_order_whatever_fails(keys: list[s
             others = lanes.take_more(key, lambda _, room=room: next(room, None) is not None)
             if data.draw(st.booleans()):
                 done += [head, *others]
-                lanes.done(key)
+                lanes.done([key])
             else:
-                lanes.give_back(key, others)
-                lanes.put_back(key, head)
+                lanes.put_back(key, head, joined=others)
         assert lanes.waiting == len(keys) - len(done)
     for key in set(keys):
         assert [number for k, number in done if k == key] == [n for n, k in enumerate(keys) if k == key]

@@ -13,6 +13,7 @@ from replicator.core.routing import (
     VISITED,
     Drop,
     Forward,
+    Route,
     Router,
     outgoing_tag,
 )
@@ -47,6 +48,10 @@ def tag_of(*path: Region, generation: int = 1) -> Tag:
     return Tag(generation, origin_in(path[0]), EventId("e"), path, 0)
 
 
+def route_of(tag: Tag | None, here: Region = A) -> Route:
+    return Route(tag.generation, tag.origin.region, tag.path) if tag is not None else Route(1, here)
+
+
 CHAIN = Table({(A, A): {B}, (A, B): {C}})
 
 
@@ -61,7 +66,7 @@ CHAIN = Table({(A, A): {B}, (A, B): {C}})
     ],
 )
 def test_the_tree_of_the_origin_decides(here: Region, peer: Region, tag: Tag | None, expected: Forward | Drop) -> None:
-    assert Router(CHAIN, here, peer).decide(tag, 0) == expected
+    assert Router(CHAIN, here, peer).decide(route_of(tag)) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,12 +79,12 @@ def test_the_tree_of_the_origin_decides(here: Region, peer: Region, tag: Tag | N
     ],
 )
 def test_where_tree_and_history_disagree_history_wins(table: Table, peer: Region, tag: Tag, expected: Drop) -> None:
-    assert Router(table, B, peer).decide(tag, 0) == expected
+    assert Router(table, B, peer).decide(route_of(tag)) == expected
 
 
 def test_a_generation_nobody_configured_is_poison() -> None:
     with pytest.raises(PoisonEvent, match="generation 2"):
-        Router(CHAIN, B, C).decide(tag_of(A, generation=2), 0)
+        Router(CHAIN, B, C).decide(Route(2, A, (A,)))
 
 
 @given(st.data())
@@ -88,7 +93,7 @@ def test_whatever_the_table_says_no_event_goes_where_it_has_been(data: st.DataOb
     table = Table({(o, at): data.draw(st.sets(st.sampled_from(regions))) for o in regions for at in regions})
     here, peer = data.draw(st.permutations(regions))[:2]
     path = data.draw(st.permutations(regions))[: data.draw(st.integers(1, 4))]
-    if Router(table, here, peer).decide(tag_of(*path), 0) is FORWARD:
+    if Router(table, here, peer).decide(Route(1, path[0], tuple(path))) is FORWARD:
         assert peer not in path
         assert here not in path
 

@@ -10,7 +10,6 @@ import pytest
 from replicator.adapters.memory_stream import MemorySource, MemoryStream
 from replicator.core.model import (
     After,
-    Origin,
     Position,
     Region,
     SequenceNumber,
@@ -21,12 +20,12 @@ from replicator.core.model import (
 )
 from replicator.errors import PositionLost, TransientError
 from replicator.ports import Cursor, Entry, Page
-from replicator.worker.prepare import Prepared
+from replicator.worker.prepare import Birthplace, Prepared
 from replicator.worker.shard_log import LogSettings, ShardLog
 
 SHARD = ShardId("shardId-000000000000")
 START = TrimHorizon()
-ORIGIN = Origin(Region("us-east-1"), SourceName("s"), "1", SHARD, SequenceNumber(0))
+BIRTHPLACE = Birthplace(Region("us-east-1"), SourceName("s"), "1", SHARD)
 
 
 class Silent:
@@ -52,7 +51,7 @@ class CountingSource(MemorySource):
 
 
 def prepare(page: Page) -> tuple[Prepared, ...]:
-    return tuple(Prepared(record, ORIGIN, "", b"") for record in page.records)
+    return tuple(Prepared(record, BIRTHPLACE) for record in page.records)
 
 
 @asynccontextmanager

@@ -13,11 +13,9 @@ from replicator.adapters.memory_stream import MemorySource, MemoryStream
 from replicator.core.kpl import UserRecord, pack
 from replicator.core.model import (
     After,
-    Origin,
     Position,
     Record,
     Region,
-    SequenceNumber,
     ShardEnd,
     ShardId,
     SourceName,
@@ -25,13 +23,13 @@ from replicator.core.model import (
 )
 from replicator.errors import TransientError
 from replicator.ports import Cursor, Entry, Page
-from replicator.worker.prepare import Prepared
+from replicator.worker.prepare import Birthplace, Prepared
 from replicator.worker.shard_log import LogSettings, ShardLog
 from replicator.worker.span import whole_end
 from replicator.worker.unpacking import PAGE_EVENTS_MAX, UnpackedSource
 
 SHARD = ShardId("shardId-000000000000")
-ORIGIN = Origin(Region("us-east-1"), SourceName("s"), "1", SHARD, SequenceNumber(0))
+BIRTHPLACE = Birthplace(Region("us-east-1"), SourceName("s"), "1", SHARD)
 
 
 class Silent:
@@ -187,7 +185,7 @@ async def test_whatever_the_paces_windows_and_starts_every_link_gets_every_event
 
 
 def prepare(page: Page) -> tuple[Prepared, ...]:
-    return tuple(Prepared(record, ORIGIN, "", b"") for record in page.records)
+    return tuple(Prepared(record, BIRTHPLACE) for record in page.records)
 
 
 # --- spans ---------------------------------------------------------------------------------------------------------
@@ -202,8 +200,8 @@ def span_ends(records: Sequence[Prepared], events_max: int) -> list[int]:
 
 
 def batch_of(sizes: Sequence[int]) -> list[Prepared]:
-    records = [Record(b"", "k", SequenceNumber(at), 0, sub) for at, size in enumerate(sizes) for sub in range(size)]
-    return [Prepared(record, ORIGIN, "", b"") for record in records]
+    records = [Record(b"", "k", str(at), 0, sub) for at, size in enumerate(sizes) for sub in range(size)]
+    return [Prepared(record, BIRTHPLACE) for record in records]
 
 
 def ends(batch: Sequence[Prepared], events_max: int) -> list[int]:
