@@ -1,16 +1,17 @@
 """What a load needs: the sums are right, the figures are those of the code, and the worked example stays as told."""
 
+import json
+from base64 import b64encode
+
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from replicator.adapters.kinesis_sink import KinesisSink
 from replicator.core.capacity import Figures, Load, Need, Prices, link_rates, need
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.tag import Tag, TagKeys, encode_tag
 from replicator.core.topology import chain, compile_generation, hub, mesh
-from replicator.ports import Entry
 
 FIGURES, PRICES = Figures(), Prices()
 A, B, C = map(Region, ("ap-southeast-2", "eu-west-1", "us-east-1"))
@@ -97,9 +98,9 @@ SEQUENCE = SequenceNumber(496500000000000000000000000000000000000000000000000047
 
 
 def test_requests_and_replies_are_as_long_as_reckoned() -> None:
-    sink = KinesisSink.__new__(KinesisSink)
-    sink._head = b""
-    three, four = (len(sink._body([Entry(bytes(999), UUID)] * count)) for count in (3, 4))
-    assert four - three == 999 * 4 / 3 + FIGURES.request_entry_bytes
+    """Compact JSON, as `adapters.kinesis_sink` writes it and Kinesis answers it."""
+    data = b64encode(bytes(999)).decode()
+    entry = json.dumps({"Data": data, "PartitionKey": UUID}, separators=(",", ":")) + ","
+    assert len(entry) == 999 * 4 / 3 + FIGURES.request_entry_bytes
     reply = f'{{"SequenceNumber":"{SEQUENCE}","ShardId":"shardId-000000000123"}},'
     assert len(reply) == FIGURES.reply_entry_bytes
