@@ -11,6 +11,7 @@ import argparse
 import heapq
 import json
 import random
+import sys
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -326,6 +327,7 @@ def story(fleet: Fleet, name: str, act: Callable[[], None], needed: int) -> dict
     spent = fleet.counts - before
     periods = took_s / fleet.settings.renew_s
     plans = max(1, spent["plans"])
+    print(f"{name}: {took_s:.1f} s", file=sys.stderr, flush=True)
     return {
         "what": name,
         "seconds": round(took_s, 1),
