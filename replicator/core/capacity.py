@@ -31,10 +31,10 @@ RECORDS_A_BATCH = 500
 class Figures(Struct, frozen=True):
     """What things cost and allow. Times are CPU microseconds on one core of the machine named in the README."""
 
-    read_us: float = 3.0
-    """Assumed: an event that is read and not forwarded, which is what most are where there are many regions."""
+    read_us: float = 2.0
+    """Measured at 1 KB: a replica that is read and not forwarded, as most events are where there are many regions."""
     first_link_us: float = 8.0
-    """Measured at 1 KB (2026-11): reading, claiming, publishing and settling an event for one link; 7.4 to 7.8."""
+    """Measured at 1 KB (2026-11): an event from reading to settling for one link; 6.1 without the network's part."""
     next_link_us: float = 2.0
     """Assumed, the bound of `make bench`: another link of the same source."""
     tls_us: float = 1.7

@@ -194,13 +194,24 @@ class TagKeys:
 
     def verify(self, tag: Tag) -> None:
         """Raises PoisonEvent ``unsigned``, ``unknown_tag_key`` or ``bad_signature``."""
-        if tag.signature is None:
+        self._verify(tag.signature, _signed_text(tag))
+
+    def has_signed(self, wire: WireTag) -> bool:
+        """Whether `verify` would take the tag that stands so in an event (and that `is_sound`)."""
+        try:
+            self._verify(wire.sig, _encoder.encode((VERSION, wire.gen, wire.origin, wire.id, wire.path)))
+        except PoisonEvent:
+            return False
+        return True
+
+    def _verify(self, signature: str | None, text: bytes) -> None:
+        if signature is None:
             raise PoisonEvent("unsigned", "this region takes signed tags only")
-        key_id, _, mac = tag.signature.partition(".")
+        key_id, _, mac = signature.partition(".")
         secret = self._keys.get(key_id)
         if secret is None:
             raise PoisonEvent("unknown_tag_key", f"the tag is signed with key {key_id[:16]!r}")
-        if not hmac.compare_digest(mac.encode("utf-8", "replace"), _mac(secret, _signed_text(tag)).encode()):
+        if not hmac.compare_digest(mac.encode("utf-8", "replace"), _mac(secret, text).encode()):
             raise PoisonEvent("bad_signature", f"the tag's signature under key {key_id!r} does not match")
 
 

@@ -89,7 +89,7 @@ class Preparer:
     def prepare(self, page: Page) -> tuple[Prepared, ...]:
         # One loop for what nearly all events are: it runs once for every event there is.
         birthplace, namespace = self._birthplace, _namespace(self._here)
-        generation_at, born_here = self._generation_at, self._born_here
+        generation_at, born_here, keys = self._generation_at, self._born_here, self._keys
         prepared = []
         for record, seen in zip(page.records, self._format.skim([r.data for r in page.records]), strict=True):
             if type(seen) is str:
@@ -98,7 +98,7 @@ class Preparer:
                 digest = blake2b(namespace + seen.encode(), digest_size=DIGEST_BYTES).digest()
                 claim = digest + crc32(record.data).to_bytes(CHECK_BYTES, "big")
                 prepared.append(Prepared(record, birthplace, route, claim, seen))
-            elif type(seen) is WireTag and self._keys is None and is_sound(seen):
+            elif type(seen) is WireTag and is_sound(seen) and (keys is None or keys.has_signed(seen)):
                 known = self._replicas.get((seen.gen, seen.origin[0], seen.path))
                 prepared.append(Prepared(record, birthplace, known) if known is not None else self._decode(record))
             else:

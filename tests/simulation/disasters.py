@@ -6,8 +6,8 @@ from collections.abc import Callable
 from . import ports
 from .build import peers
 from .loop import Process
-from .network import Ambush, Partition
-from .scenario import Disaster, Happening
+from .network import Ambush, Jam, Partition
+from .scenario import SIGNATURE_S, Disaster, Happening
 from .world import Region, Worker, World
 
 SERVICES = ("stream", "leases", "claims", "quarantine")
@@ -64,6 +64,24 @@ def _ambush(world: World, rng: random.Random, strike: Callable[[Process], None])
     service = rng.choice(("put", "put", "put", "leases", "claims"))
     moment = rng.choice(("sent", "arrived", "answered"))
     world.network.ambushes.append(Ambush(_region(world, rng).name, service, moment, strike))
+
+
+def late_put(world: World, rng: random.Random, length_s: float) -> None:
+    """A request is held up on its way for about as long as a receiver takes it, and nobody waits for its answer."""
+
+    def strike(process: Process) -> None:
+        worker = next(worker for worker in world.workers if worker.process is process)
+        if not worker.is_alive:
+            return
+        if is_killed:
+            world.kill(worker)
+        else:
+            world.pause(worker, 30.0)
+        world.start_worker(worker.region.name)
+
+    is_killed = rng.random() < 0.7
+    delay_s = 4.0 + rng.choice((10.0, SIGNATURE_S)) * rng.random()
+    world.network.jams.append(Jam(_region(world, rng).name, delay_s, strike))
 
 
 def lonely_worker(world: World, rng: random.Random, length_s: float) -> None:
@@ -322,6 +340,7 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "partial_failures": partial_failures,
     "hot_key": hot_key,
     "stuck_handover": stuck_handover,
+    "late_put": late_put,
     "ambiguous_replies": ambiguous_replies,
     "slow_network": slow_network,
     "reshard": reshard,

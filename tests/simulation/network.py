@@ -61,6 +61,14 @@ class Ambush(Struct, frozen=True):
     what: Callable[[Process], None]
 
 
+class Jam(Struct):
+    """The next PutRecords that a worker of the region sends is on its way for so long, and then something happens."""
+
+    region: str
+    delay_s: float
+    what: Callable[[Process], None]
+
+
 class Network:
     def __init__(self, loop: VirtualLoop, context: Context, rng: random.Random) -> None:
         self._loop = loop
@@ -69,6 +77,7 @@ class Network:
         self.climates: dict[Target, Climate] = {}
         self.partitions: list[Partition] = []
         self.ambushes: list[Ambush] = []
+        self.jams: list[Jam] = []
         self.is_over = False
         """The history was judged: every call is answered by a cancellation."""
 
@@ -82,6 +91,7 @@ class Network:
         """Whatever was wrong is over; what is under way stays under way."""
         self.partitions.clear()
         self.ambushes.clear()
+        self.jams.clear()
         for climate in self.climates.values():
             climate.trouble = climate.slow = 0.0
 
@@ -102,11 +112,22 @@ class Network:
         if fate == "reset_before":
             self._later(there_s, self._fail, answer, Lost(fate, has_left=True))
             return
-        if fate in ("request_lost", "answer_lost", "late"):
+        jam = self._jam(wire)
+        if jam is not None:
+            there_s += jam.delay_s
+            self._later(0.0, jam.what, wire.process)
+        if jam is not None or fate in ("request_lost", "answer_lost", "late"):
             self._later(timeout_s, self._fail, answer, Lost(fate, has_left=True))
         if fate != "request_lost":
             self._later(there_s, self._arrive, wire, effect, answer, fate, self._latency(climate, timeout_s))
         self._spring(wire, "sent")
+
+    def _jam(self, wire: "Wire") -> Jam | None:
+        for jam in self.jams:
+            if (jam.region, "put") == (wire.region, wire.name):
+                self.jams.remove(jam)
+                return jam
+        return None
 
     def _draw(self, wire: "Wire", climate: Climate, timeout_s: float) -> tuple[float, Fate]:
         rng = self._rng

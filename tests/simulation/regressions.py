@@ -1,4 +1,7 @@
-"""Histories that showed a bug, kept whole under its name: what a seed means changes with `scenario`."""
+"""Histories that showed a bug, kept whole: what a seed means changes with `scenario`.
+
+Each has the name of the mutant that puts the bug back.
+"""
 
 from pathlib import Path
 

@@ -12,9 +12,10 @@ from msgspec import Struct
 NAMES = ("a", "b", "c", "d", "e")
 LOAD_S = 60.0
 """Producers write and disasters happen for so long; then everything is calm."""
-SIGNATURE_S = 12.0
-"""How long a receiver takes a signed request; AWS: 300 s. Shorter here, so that more happens around its end."""
-SKEW_MS = 3000
+SIGNATURE_S = 40.0
+"""How long a receiver takes a signed request; AWS: 300 s. Shorter here, but as there longer than a takeover takes."""
+SKEW_MS = 10_000
+"""More than the margin: a worker must not trust its own clock where a peer's is meant."""
 REQUEST_LIFETIME_S = 8.0
 CLOCK_MARGIN_S = 4.0
 IN_DOUBT_WAIT_S = SIGNATURE_S + 3 * CLOCK_MARGIN_S
@@ -40,6 +41,7 @@ Disaster = Literal[
     "partial_failures",
     "hot_key",
     "stuck_handover",
+    "late_put",
     "ambiguous_replies",
     "slow_network",
     "reshard",
@@ -63,6 +65,8 @@ THEMES: tuple[tuple[Disaster, ...], ...] = (
     ("crash_in_call", "ambiguous_replies"),
     ("reshard", "crash_in_call", "pause_in_call", "slow_network", "rolling_restart"),
     ("lonely_worker", "slow_network", "scale_up"),
+    ("late_put",),
+    ("late_put", "scale_up", "redis_flush"),
 )
 LENGTHS_S = (1, 5, 12, 50)
 

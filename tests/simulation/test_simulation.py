@@ -42,6 +42,15 @@ def test_a_history_that_once_showed_a_bug_shows_none(name: str) -> None:
     assert not outcome.breaches, explain(outcome)
 
 
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_it_shows_the_bug_again_when_that_is_put_back(name: str) -> None:
+    code = (
+        "from tests.simulation.mutants import MUTANTS; from tests.simulation.run import play; "
+        f"from tests.simulation.regressions import load; MUTANTS[{name!r}](); print(len(play(load({name!r})).breaches))"
+    )
+    assert int(_python(code)) > 0
+
+
 @pytest.mark.parametrize("name", QUICK_MUTANTS)
 def test_a_protocol_broken_on_purpose_is_noticed(name: str) -> None:
     assert name in MUTANTS

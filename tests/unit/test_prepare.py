@@ -141,7 +141,7 @@ def test_a_signed_tag_of_a_plain_event_is_verified_like_any_other() -> None:
     KEYS.verify(decode_tag(raw))
 
 
-def a_replica(**changed: object) -> bytes:
+def a_replica(*, keys: TagKeys | None = None, **changed: object) -> bytes:
     tag = {
         "v": 1,
         "gen": 1,
@@ -150,6 +150,9 @@ def a_replica(**changed: object) -> bytes:
         "path": [PEER],
         "at": 1_700_000_000_000,
     }
+    if keys is not None:
+        good = decode_tag(json.dumps(tag).encode())
+        tag["sig"] = keys.sign(good).signature
     return json.dumps({"_replicator": tag | changed, "id": "e", "type": "t"}, separators=(",", ":")).encode()
 
 
@@ -164,6 +167,7 @@ def a_replica(**changed: object) -> bytes:
             "id": st.text() | st.none(),
             "trace": st.text(),
             "more": JSON_VALUES,
+            "sig": st.sampled_from(["", "k1.", "k2.x", "k1.AAAAAAAAAAAAAAAAAAAAAA", None]),
             "origin": st.tuples(
                 st.sampled_from([HERE, PEER, "sa-east-1"]),
                 st.text(),
@@ -176,12 +180,15 @@ def a_replica(**changed: object) -> bytes:
     ),
     st.sampled_from([b"", b',"_replicator":7', b',"x":"\\"_replicator\\""', b',"a"', b" "]),
     st.booleans(),
+    st.sampled_from([None, KEYS]),
 )
-def test_a_replica_skimmed_is_the_replica_decoded(changed: dict[str, object], more: bytes, is_lambda: bool) -> None:
+def test_a_replica_skimmed_is_the_replica_decoded(
+    changed: dict[str, object], more: bytes, is_lambda: bool, keys: TagKeys | None
+) -> None:
     event_format: Format = LambdaStreamFormat() if is_lambda else JsonFormat("id")
-    data = a_replica(**changed)[:-1] + more + b"}"
-    short, long = preparer_of(event_format), preparer_of(LongWay(event_format))
-    records = tuple(Record(text, "k", "7", 4321) for text in (a_replica(), data))
+    data = a_replica(keys=keys, **changed)[:-1] + more + b"}"
+    short, long = preparer_of(event_format, keys), preparer_of(LongWay(event_format), keys)
+    records = tuple(Record(text, "k", "7", 4321) for text in (a_replica(keys=keys), data))
     _, skimmed = short.prepare(Page(records, None, 0))
     _, decoded = long.prepare(Page(records, None, 0))
     assert (skimmed.poison is None, way(skimmed)) == (decoded.poison is None, way(decoded))
@@ -192,7 +199,8 @@ def test_a_replica_skimmed_is_the_replica_decoded(changed: dict[str, object], mo
         assert short.entry(skimmed) == long.entry(decoded)
 
 
-def test_a_replica_of_a_known_way_is_not_decoded_until_it_goes_on() -> None:
-    preparer = preparer_of(JsonFormat("id"))
-    first, second = preparer.prepare(Page((Record(a_replica(), "k", "7", 0),) * 2, None, 0))
+@pytest.mark.parametrize("keys", [None, KEYS])
+def test_a_replica_of_a_known_way_is_not_decoded_until_it_goes_on(keys: TagKeys | None) -> None:
+    preparer = preparer_of(JsonFormat("id"), keys)
+    first, second = preparer.prepare(Page((Record(a_replica(keys=keys), "k", "7", 0),) * 2, None, 0))
     assert (first.route, second.route, second.decoded) == (first.route, first.route, None)
