@@ -160,7 +160,9 @@ class _Builder:
         peers = sorted(topologies.links_from(self._region))
         sources = [await self._source(SourceName(name), peers, http) for name in config.sources]
         settings = ServiceSettings(
-            leases=LeaseSettings(config.leases.duration_s, config.leases.renew_s),
+            leases=LeaseSettings(
+                config.leases.duration_s, config.leases.renew_s, read_units_per_s=config.leases.read_units_per_s
+            ),
             runner=RunnerSettings(config.worker.drain_s, min(PARENTS_POLL_S, config.leases.renew_s)),
             on_loss=config.redis_in(self._region).on_loss,
             memory_bytes=config.limits.memory_bytes,

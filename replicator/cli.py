@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from replicator import __version__
+from replicator.capacity import capacity_document, print_capacity
 from replicator.config import Config
 from replicator.config_load import check, load
 from replicator.config_show import effective
+from replicator.core.capacity import Figures
 from replicator.core.model import LinkName, Region
 from replicator.errors import ConfigError
 from replicator.plan import plan_document, print_plan
@@ -52,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--json", action="store_true", help="as JSON")
     plan.set_defaults(command=_plan)
 
+    _add_capacity(commands.add_parser("capacity", help="what a load needs in each region, what bends first, the cost"))
+
     run = commands.add_parser("run", help="run one worker of one region")
     _config_option(run)
     _region_option(run)
@@ -85,6 +89,18 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     release.add_argument("--key", required=True, help="the partition key")
     held.set_defaults(command=_held)
     release.set_defaults(command=_release)
+
+
+def _add_capacity(capacity: argparse.ArgumentParser) -> None:
+    _config_option(capacity)
+    capacity.add_argument(
+        "--rate", type=float, required=True, help="events a second that producers write to each source in each region"
+    )
+    capacity.add_argument("--size", type=int, required=True, help="bytes of an event")
+    capacity.add_argument("--shards", type=int, help="of each stream (default: as many as the load needs)")
+    capacity.add_argument("--cpu-us", type=float, help="CPU an event and link takes (default: what was measured)")
+    capacity.add_argument("--json", action="store_true", help="as JSON, with all figures and prices")
+    capacity.set_defaults(command=_capacity)
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:
@@ -148,6 +164,19 @@ def _plan(args: argparse.Namespace) -> int:
     else:
         # Without a terminal rich takes 80 columns, which cuts region names apart.
         print_plan(config, Console(width=None if sys.stdout.isatty() else PLAN_COLUMNS))
+    return 0
+
+
+def _capacity(args: argparse.Namespace) -> int:
+    if args.rate <= 0 or args.size <= 0 or (args.shards is not None and args.shards <= 0):
+        raise ConfigError("--rate, --size and --shards must be above 0")
+    config = load(args.config, os.environ)
+    figures = Figures() if args.cpu_us is None else Figures(first_link_us=args.cpu_us)
+    given = {"rate": args.rate, "size": args.size, "shards": args.shards, "figures": figures}
+    if args.json:
+        print(json.dumps(capacity_document(config, **given), indent=2))
+    else:
+        print_capacity(config, Console(width=None if sys.stdout.isatty() else PLAN_COLUMNS), **given)
     return 0
 
 

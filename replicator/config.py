@@ -166,6 +166,11 @@ class LeasesConfig(Model):
     table: str = Field("replicator-leases", pattern=r"^[a-zA-Z0-9_.-]{3,255}$")
     duration_s: float = Field(10, ge=1, le=600)
     renew_s: float = Field(3, ge=0.1, le=200)
+    read_units_per_s: float = Field(
+        2000,
+        ge=100,
+        description="What all workers of a region may read of one source's leases, in DynamoDB's read units a second",
+    )
 
     @model_validator(mode="after")
     def _intime_of(self) -> Self:

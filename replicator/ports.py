@@ -5,6 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from replicator.core.bulletin import Bulletin
 from replicator.core.model import (
     Checkpoint,
     Lease,
@@ -197,6 +198,18 @@ class LeaseStore(Protocol):
 
     async def delete(self, seen: Lease) -> bool:
         """Remove an unowned row, provided nothing changed since ``seen``."""
+        ...
+
+    async def bulletin(self, source: SourceName) -> Bulletin | None:
+        """What a worker last posted of the rows; a post made a moment ago may not be seen yet."""
+        ...
+
+    async def take_turn(self, source: SourceName, turn: int) -> bool:
+        """Whether this turn is ours: so far nobody has taken it, nor one with a higher number."""
+        ...
+
+    async def post(self, source: SourceName, bulletin: Bulletin) -> None:
+        """Put it in place of one with a lower number; nothing happens where a higher one stands."""
         ...
 
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:

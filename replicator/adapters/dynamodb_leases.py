@@ -1,13 +1,15 @@
 """Leases and checkpoints in a DynamoDB table: one row a shard, every write conditional.
 
-Table: partition key ``pk`` (source), sort key ``sk`` (``shard#<id>`` or ``link#<link>``). A renewal is one UpdateItem
-that beats, fences and stores the checkpoints of the given links. It is conditional on the beat besides owner and epoch,
-so that a request delayed on its way can't put older checkpoints over newer ones. A write whose answer was lost and that
-is repeated, by us or by botocore's retries, meets its own effect as a failed condition: so a failed condition is looked
-into, and only somebody else's hand in the row means that the lease is gone.
+Table: partition key ``pk`` (source), sort key ``sk`` (``shard#<id>``, ``link#<link>``, ``bulletin`` or ``turn``); rows
+look as `aws.lease_rows` has it. A renewal is one UpdateItem that beats, fences and stores the checkpoints of the given
+links. It is conditional on the beat besides owner and epoch, so that a request delayed on its way can't put older
+checkpoints over newer ones. A write whose answer was lost and that is repeated, by us or by botocore's retries, meets
+its own effect as a failed condition: so a failed condition is looked into, and only somebody else's hand in the row
+means that the lease is gone.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from botocore.exceptions import (
@@ -18,22 +20,22 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from replicator.core.model import (
-    Checkpoint,
-    ClaimMark,
-    Lease,
-    Lifetime,
-    LinkName,
-    Position,
-    Shard,
-    ShardId,
-    SourceName,
-    parse_position,
-    position_text,
+from replicator.aws.lease_rows import (
+    FORMAT,
+    SHARD,
+    Item,
+    check_format,
+    new_row,
+    read_position,
+    read_row,
+    row_key,
+    shard_key,
+    stored_checkpoint,
 )
-from replicator.errors import ConfigError, Fenced, Misconfigured, StoreUnavailable
+from replicator.core.bulletin import Bulletin
+from replicator.core.model import Checkpoint, Lease, LinkName, Position, Shard, SourceName, position_text
+from replicator.errors import Fenced, Misconfigured, StoreUnavailable
 
-FORMAT = 1
 OPERATOR_CODES = frozenset(
     {
         "AccessDeniedException",
@@ -45,8 +47,9 @@ OPERATOR_CODES = frozenset(
 OWNER_WRITES_MAX = 3
 """How often an owner's write is tried again because an earlier one of its own took effect unanswered."""
 
+BULLETIN, TURN = "bulletin", "turn"
+
 T = TypeVar("T")
-Item = dict[str, Any]  # DynamoDB's typed attribute values, as botocore takes and gives them
 
 
 class _ConditionFailed(Exception):
@@ -65,30 +68,19 @@ class DynamoDbLeases:
         request: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)",
-            "ExpressionAttributeValues": {":pk": {"S": source}, ":sk": {"S": "shard#"}},
+            "ExpressionAttributeValues": {":pk": {"S": source}, ":sk": {"S": SHARD}},
             "ConsistentRead": True,
         }
         while True:
             page = await self._call("Query", self._client.query(**request))
-            found.extend(self._lease(item) for item in page["Items"])
+            found.extend(read_row(self._table, item) for item in page["Items"])
             if "LastEvaluatedKey" not in page:
                 return found
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     async def create(self, source: SourceName, shard: Shard, incarnation: str) -> None:
-        item: Item = {
-            **_key(source, f"shard#{shard.id}"),
-            "v": {"N": str(FORMAT)},
-            "parents": {"L": [{"S": parent} for parent in shard.parents]},
-            "incarnation": {"S": incarnation},
-            "epoch": {"N": "0"},
-            "beat": {"N": "0"},
-            "checkpoints": {"M": {}},
-        }
-        try:
-            await self._put(item)
-        except _ConditionFailed:
-            return
+        with suppress(_ConditionFailed):
+            await self._put(new_row(source, shard, incarnation))
 
     async def acquire(self, seen: Lease, owner: str) -> Lease | None:
         condition, values = _as_seen(seen)
@@ -142,7 +134,7 @@ class DynamoDbLeases:
                 "DeleteItem",
                 self._client.delete_item(
                     TableName=self._table,
-                    Key=_key(seen.source, f"shard#{seen.shard}"),
+                    Key=shard_key(seen.source, seen.shard),
                     ConditionExpression=condition,
                     ExpressionAttributeNames={"#owner": "owner"},
                     ExpressionAttributeValues=values,
@@ -153,16 +145,28 @@ class DynamoDbLeases:
         return True
 
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
-        key = _key(source, f"link#{link}")
+        key = row_key(source, f"link#{link}")
         try:
             await self._put({**key, "v": {"N": str(FORMAT)}, "start": {"S": position_text(proposed)}})
         except _ConditionFailed:
             item = await self._get(key)
             if item is None:
                 raise StoreUnavailable(f"{self._table}: the start of {link} was removed meanwhile") from None
-            self._check_format(item, key)
-            return self._position(item["start"]["S"], key)
+            check_format(self._table, item)
+            return read_position(self._table, item, item["start"]["S"])
         return proposed
+
+    async def bulletin(self, source: SourceName) -> Bulletin | None:
+        # Read eventually consistently, for half the price: an older post is no worse than one that came a moment later.
+        item = await self._get(row_key(source, BULLETIN), is_consistent=False)
+        return Bulletin(int(item["number"]["N"]), item["data"]["B"]) if item is not None else None
+
+    async def take_turn(self, source: SourceName, turn: int) -> bool:
+        return await self._put_if_higher({**row_key(source, TURN), "number": {"N": str(turn)}})
+
+    async def post(self, source: SourceName, bulletin: Bulletin) -> None:
+        number, data = {"N": str(bulletin.number)}, {"B": bulletin.data}
+        await self._put_if_higher({**row_key(source, BULLETIN), "number": number, "data": data})
 
     # --- calls -----------------------------------------------------------------------------------------------------
 
@@ -193,7 +197,7 @@ class DynamoDbLeases:
             "UpdateItem",
             self._client.update_item(
                 TableName=self._table,
-                Key=_key(row.source, f"shard#{row.shard}"),
+                Key=shard_key(row.source, row.shard),
                 UpdateExpression=change,
                 ConditionExpression=condition,
                 ExpressionAttributeNames={
@@ -204,22 +208,38 @@ class DynamoDbLeases:
                 ReturnValues="ALL_NEW",
             ),
         )
-        return self._lease(answer["Attributes"])
+        return read_row(self._table, answer["Attributes"])
 
-    async def _put(self, item: Item) -> None:
+    async def _put(self, item: Item, or_if: str = "", **names_and_values: Item | dict[str, str]) -> None:
+        condition = "attribute_not_exists(pk)" + or_if
         await self._call(
             "PutItem",
-            self._client.put_item(TableName=self._table, Item=item, ConditionExpression="attribute_not_exists(pk)"),
+            self._client.put_item(TableName=self._table, Item=item, ConditionExpression=condition, **names_and_values),
         )
 
-    async def _get(self, key: Item) -> Item | None:
-        answer = await self._call("GetItem", self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True))
+    async def _put_if_higher(self, item: Item) -> bool:
+        """Whether the item's number was higher than the stored one's."""
+        names, values = {"#number": "number"}, {":number": item["number"]}
+        try:
+            await self._put(
+                item,
+                " OR #number < :number",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+            )
+        except _ConditionFailed:
+            return False
+        return True
+
+    async def _get(self, key: Item, *, is_consistent: bool = True) -> Item | None:
+        call = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=is_consistent)
+        answer = await self._call("GetItem", call)
         item: Item | None = answer.get("Item")
         return item
 
     async def _read(self, row: Lease) -> Lease | None:
-        item = await self._get(_key(row.source, f"shard#{row.shard}"))
-        return self._lease(item) if item is not None else None
+        item = await self._get(shard_key(row.source, row.shard))
+        return read_row(self._table, item) if item is not None else None
 
     async def _call(self, operation: str, call: Awaitable[T]) -> T:
         where = f"{operation} on lease table {self._table}"
@@ -245,57 +265,6 @@ class DynamoDbLeases:
             )
         return StoreUnavailable(f"{where}: {exc}", code=code)
 
-    # --- rows ------------------------------------------------------------------------------------------------------
-
-    def _lease(self, item: Item) -> Lease:
-        key = {"pk": item["pk"], "sk": item["sk"]}
-        self._check_format(item, key)
-        return Lease(
-            source=SourceName(item["pk"]["S"]),
-            shard=ShardId(item["sk"]["S"].removeprefix("shard#")),
-            parents=tuple(ShardId(parent["S"]) for parent in item["parents"]["L"]),
-            incarnation=item["incarnation"]["S"],
-            owner=item["owner"]["S"] if "owner" in item else None,
-            epoch=int(item["epoch"]["N"]),
-            beat=int(item["beat"]["N"]),
-            wanted_by=item["wanted_by"]["S"] if "wanted_by" in item else None,
-            checkpoints={
-                LinkName(link): self._checkpoint(stored["M"], key) for link, stored in item["checkpoints"]["M"].items()
-            },
-        )
-
-    def _check_format(self, item: Item, key: Item) -> None:
-        version = item.get("v", {}).get("N")
-        if version != str(FORMAT):
-            raise ConfigError(
-                f"lease table {self._table}, row {_text(key)}: format version {version}, this worker knows {FORMAT}; "
-                "run a worker that knows it, or use another table"
-            )
-
-    def _checkpoint(self, stored: Item, key: Item) -> Checkpoint:
-        released = stored.get("released", {}).get("S")
-        return Checkpoint(
-            self._position(stored["position"]["S"], key),
-            int(stored["floor"]["N"]) if "floor" in stored else None,
-            _parse_mark(released) if released is not None else None,
-            _parse_lifetime(stored["lifetime"]["S"]) if "lifetime" in stored else None,
-        )
-
-    def _position(self, text: str, key: Item) -> Position:
-        try:
-            return parse_position(text)
-        except ValueError as exc:
-            where = f"lease table {self._table}, row {_text(key)}"
-            raise ConfigError(f"{where}: {exc}; correct or remove the row") from exc
-
-
-def _key(source: SourceName, sort: str) -> Item:
-    return {"pk": {"S": source}, "sk": {"S": sort}}
-
-
-def _text(key: Item) -> str:
-    return f"{key['pk']['S']} {key['sk']['S']}"
-
 
 def _as_seen(seen: Lease) -> tuple[str, Item]:
     """The condition that the row is what was seen. Checkpoints change with the beat only, parents never."""
@@ -318,31 +287,9 @@ def _checkpoint_change(checkpoints: Mapping[LinkName, Checkpoint]) -> tuple[str,
     names, values, change = {}, {}, ""
     for index, (link, checkpoint) in enumerate(checkpoints.items()):
         names[f"#l{index}"] = str(link)
-        values[f":c{index}"] = {"M": _stored(checkpoint)}
+        values[f":c{index}"] = {"M": stored_checkpoint(checkpoint)}
         change += f", checkpoints.#l{index} = :c{index}"
     return change, names, values
-
-
-def _stored(checkpoint: Checkpoint) -> Item:
-    stored: Item = {"position": {"S": position_text(checkpoint.position)}}
-    if checkpoint.attempt_floor_ms is not None:
-        stored["floor"] = {"N": str(checkpoint.attempt_floor_ms)}
-    if checkpoint.released is not None:
-        stored["released"] = {"S": f"{checkpoint.released.incarnation}:{checkpoint.released.batch}"}
-    if checkpoint.lifetime is not None:
-        # A worker that doesn't know this attribute leaves it out when it writes, and so is waited for in full.
-        stored["lifetime"] = {"S": f"{checkpoint.lifetime.epoch}:{checkpoint.lifetime.ms}"}
-    return stored
-
-
-def _parse_mark(text: str) -> ClaimMark:
-    incarnation, _, batch = text.rpartition(":")
-    return ClaimMark(incarnation, int(batch))
-
-
-def _parse_lifetime(text: str) -> Lifetime:
-    epoch, _, ms = text.partition(":")
-    return Lifetime(int(ms), int(epoch))
 
 
 async def ensure_table(client: Any, table: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from replicator.core.bulletin import Bulletin
 from replicator.core.model import Checkpoint, Lease, LinkName, Position, Shard, ShardId, SourceName
 from replicator.errors import Fenced
 
@@ -14,6 +15,8 @@ class MemoryLeases:
     def __init__(self) -> None:
         self._rows: dict[tuple[SourceName, ShardId], Lease] = {}
         self._starts: dict[tuple[SourceName, LinkName], Position] = {}
+        self._bulletins: dict[SourceName, Bulletin] = {}
+        self._turns: dict[SourceName, int] = {}
 
     async def rows(self, source: SourceName) -> Sequence[Lease]:
         return [row for (name, _), row in self._rows.items() if name == source]
@@ -60,6 +63,20 @@ class MemoryLeases:
             return False
         del self._rows[(seen.source, seen.shard)]
         return True
+
+    async def bulletin(self, source: SourceName) -> Bulletin | None:
+        return self._bulletins.get(source)
+
+    async def take_turn(self, source: SourceName, turn: int) -> bool:
+        is_ours = self._turns.get(source, 0) < turn
+        if is_ours:
+            self._turns[source] = turn
+        return is_ours
+
+    async def post(self, source: SourceName, bulletin: Bulletin) -> None:
+        posted = self._bulletins.get(source)
+        if posted is None or posted.number < bulletin.number:
+            self._bulletins[source] = bulletin
 
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         return self._starts.setdefault((source, link), proposed)

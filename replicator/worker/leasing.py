@@ -15,14 +15,17 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from replicator.core.leasing import LeaseSettings, Observer, View, is_finished, parents_done, plan, without_marks
+from replicator.core.leasing import LeaseSettings, View, is_finished, parents_done, plan, scattered, without_marks
 from replicator.core.model import Checkpoint, Lease, LinkName, Shard, ShardId, SourceName
-from replicator.errors import Fenced, StoreUnavailable, TransientError
+from replicator.errors import Fenced, TransientError
 from replicator.ports import LeaseStore, Source, SourceInfo, Telemetry
+from replicator.worker.listing import Listing, News, in_time
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 RENEWALS_AT_ONCE = 16
+CREATED_AT_ONCE = 100
+"""Rows of new shards that a worker of a large fleet makes in one round: the others make some as well."""
 SOURCE, STORE = "source", "lease store"
 
 
@@ -75,7 +78,7 @@ class LeaseKeeper:
         self._start_runner = start_runner
         self._telemetry = telemetry
         self._rng = rng
-        self._observer = Observer()
+        self._listing = Listing(store, source_name, links=len(links), settings=settings)
         self._rows: dict[ShardId, Lease] = {}
         self._listed: frozenset[ShardId] = frozenset()
         self._judged: frozenset[ShardId] = frozenset()  # rows that were there before the source was last looked at
@@ -205,58 +208,73 @@ class LeaseKeeper:
                 await self._balance(group)
             except TransientError as exc:
                 logger.warning("lease.round_failed", source=self._name, error=str(exc))
-            await self._draining_within(self._settings.renew_s * (0.8 + 0.4 * self._rng.random()))
+            await self._draining_within(self._listing.period_s * (0.8 + 0.4 * self._rng.random()))
 
     async def _balance(self, group: asyncio.TaskGroup) -> None:
-        view, rows = await self._told(STORE, self._read())
+        if self._listing.pace is None:
+            self._listing.expect(len(await self._told(SOURCE, self._source.shards())))
+        if (news := await self._news()) is None:
+            return
         # A row of another incarnation or shard may be newer than what we know of the source: look before judging it.
-        is_odd = any(row.incarnation != self._incarnation or not self._is_known(row) for row in rows)
+        is_odd = not all(self._is_current(row) for row in news.rows)
         if is_odd or self._rounds_to_listing <= 0 or self._trouble[SOURCE]:
             info = await self._told(SOURCE, self._source.describe())
             shards = await self._told(SOURCE, self._source.shards())
-            await self._told(STORE, self._adjust(rows, view, info, shards))
-            view, rows = await self._told(STORE, self._read())
+            await self._told(STORE, self._adjust(news, info, shards))
+            if (news := await self._news()) is None:
+                return
         self._rounds_to_listing -= 1
-        current = [row for row in rows if row.incarnation == self._incarnation and self._is_known(row)]
+        await self._move(news, group)
+
+    async def _move(self, news: News, group: asyncio.TaskGroup) -> None:
+        view = self._view(news)
+        current = [row for row in news.rows if self._is_current(row)]
         moves = plan(current, view, self._links)
         for row in moves.take:
             if not self._draining.is_set():
                 await self._take(row, group)
         for row in moves.ask:
             if await self._in_time(self._store.ask(row, self._me)):
+                self._listing.wrote(replace(row, wanted_by=self._me))
                 self._moved("asked")
-        for row in current:
+        for row in current if news.is_own else ():
             is_gone = row.shard not in self._listed and is_finished(row, self._links)
             if is_gone and view.has_expired(row):
                 await self._remove(row, view)
 
-    def _is_known(self, row: Lease) -> bool:
+    def _is_current(self, row: Lease) -> bool:
         """The last listing tells of this shard, be it by leaving it out. Shards made after it are not in it either."""
-        return row.shard in self._listed or row.shard in self._judged
+        is_known = row.shard in self._listed or row.shard in self._judged
+        return is_known and row.incarnation == self._incarnation
 
-    async def _read(self) -> tuple[View, Sequence[Lease]]:
-        begun_s = _now_s()
-        rows = await self._in_time(self._store.rows(self._name))
-        self._rows = {row.shard: row for row in rows}
-        self._observer.observe(rows, _now_s())
-        return View(self._me, self.held.keys(), self._observer, begun_s, self._settings), rows
+    async def _news(self) -> News | None:
+        news = await self._told(STORE, self._listing.read())
+        if news is not None:
+            self._rows = {row.shard: row for row in news.rows}
+        return news
 
-    async def _adjust(self, rows: Sequence[Lease], view: View, info: SourceInfo, shards: Sequence[Shard]) -> None:
-        """Make the rows fit the source. It was looked at after ``rows`` were read, so an odd one is an old one."""
+    def _view(self, news: News) -> View:
+        observer, is_shared = self._listing.observer, self._listing.is_shared
+        return View(self._me, self.held.keys(), observer, news.begun_s, self._settings, is_shared)
+
+    async def _adjust(self, news: News, info: SourceInfo, shards: Sequence[Shard]) -> None:
+        """Make the rows fit the source. It was looked at after they were read, so an odd one is an old one."""
         if self._incarnation not in ("", info.incarnation):
             logger.error("source.made_anew", source=self._name, was=self._incarnation, now=info.incarnation)
         self._incarnation = info.incarnation
         self.retention_ms = info.retention_ms
         self._listed = frozenset(shard.id for shard in shards)
-        self._judged = frozenset(row.shard for row in rows)
-        known = {row.shard for row in rows if row.incarnation == info.incarnation}
-        for row in rows:
+        self._judged = frozenset(row.shard for row in news.rows)
+        self._listing.expect(len(shards))
+        known = {row.shard for row in news.rows if row.incarnation == info.incarnation}
+        for row in news.rows:
             if row.incarnation != info.incarnation:
-                await self._replace(row, view)
-        for shard in shards:
-            if shard.id not in known:
-                await self._in_time(self._store.create(self._name, shard, info.incarnation))
-        self._rounds_to_listing = self._settings.list_every
+                await self._replace(row, self._view(news))
+        new = [shard for shard in shards if shard.id not in known]
+        now = scattered(new, self._me, CREATED_AT_ONCE) if self._listing.is_shared else new
+        for shard in now:
+            await self._in_time(self._store.create(self._name, shard, info.incarnation))
+        self._rounds_to_listing = self._listing.list_every if len(now) == len(new) else 0
 
     async def _replace(self, row: Lease, view: View) -> None:
         """The source was deleted and made again: what the row says is about a stream that is gone."""
@@ -287,6 +305,7 @@ class LeaseKeeper:
         self._moved(kind)
         held = self.held[lease.shard] = Held(lease, self._start_runner(lease), asyncio.Lock())
         self._rows[lease.shard] = lease
+        self._listing.wrote(lease)
         self._wind(held, begun_s)
         held.task = group.create_task(self._run_shard(held))
 
@@ -327,6 +346,7 @@ class LeaseKeeper:
             except TransientError as exc:
                 self._trouble[STORE] = str(exc)
                 await asyncio.sleep(self._settings.renew_s / 3)
+        self._listing.wrote(replace(held.lease, owner=None, beat=held.lease.beat + 1))
         logger.info("lease.released", source=self._name, shard=held.lease.shard, epoch=held.lease.epoch)
         self._moved("released")
 
@@ -341,12 +361,7 @@ class LeaseKeeper:
         return result
 
     async def _in_time(self, call: Awaitable[T]) -> T:
-        """The store's answer. Raises StoreUnavailable when it does not come in time; the write may take effect yet."""
-        try:
-            async with asyncio.timeout(self._settings.answer_s):
-                return await call
-        except TimeoutError as exc:
-            raise StoreUnavailable(f"no answer within {self._settings.answer_s:g} s", code="timeout") from exc
+        return await in_time(call, self._settings.answer_s)
 
     async def _draining_within(self, seconds: float) -> None:
         with suppress(TimeoutError):

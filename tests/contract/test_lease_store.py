@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from replicator.adapters.dynamodb_leases import DynamoDbLeases, ensure_table
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.aws.session import AwsSession
+from replicator.core.bulletin import Bulletin
 from replicator.core.model import (
     After,
     AtTimestamp,
@@ -382,3 +383,37 @@ async def test_a_row_of_a_newer_format_is_not_taken_over_by_one_who_saw_it_befor
     with pytest.raises(ConfigError, match="format version 2"):
         await store.link_start(ORDERS, WEST, AtTimestamp(9))
     assert (await client.scan(TableName=table, ConsistentRead=True))["Items"] == before
+
+
+# --- one listing for a fleet ---------------------------------------------------------------------------------------
+
+
+async def test_a_bulletin_is_read_as_posted_and_the_higher_number_stays(store: LeaseStore) -> None:
+    assert await store.bulletin(ORDERS) is None
+    second = Bulletin(2, bytes(range(256)))
+    await store.post(ORDERS, second)
+    await store.post(ORDERS, Bulletin(1, b"late"))
+    await store.post(ORDERS, Bulletin(2, b"late as well"))
+    assert await store.bulletin(ORDERS) == second
+    await store.post(ORDERS, Bulletin(10, b"tenth"))
+    assert await store.bulletin(ORDERS) == Bulletin(10, b"tenth")
+    assert await store.bulletin(SourceName("others")) is None
+
+
+async def test_a_turn_is_taken_once_and_none_below_it_afterwards(store: LeaseStore) -> None:
+    assert await store.take_turn(ORDERS, 9)
+    assert not await store.take_turn(ORDERS, 9)
+    assert await store.take_turn(ORDERS, 10)
+    assert not await store.take_turn(ORDERS, 9)
+    assert await store.take_turn(SourceName("others"), 9)
+
+
+async def test_of_many_that_want_a_turn_one_gets_it(store: LeaseStore) -> None:
+    got = await asyncio.gather(*[store.take_turn(ORDERS, 1) for _ in range(8)])
+    assert got.count(True) == 1
+
+
+async def test_bulletins_and_turns_are_no_rows(store: LeaseStore) -> None:
+    await store.take_turn(ORDERS, 1)
+    await store.post(ORDERS, Bulletin(1, b"post"))
+    assert await store.rows(ORDERS) == []

@@ -18,6 +18,7 @@ from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
 from replicator.aws.kinesis_api import GetRecordsReply, RecordReply
 from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
+from replicator.core.bulletin import Bulletin
 from replicator.core.hash_range import hash_key
 from replicator.core.model import (
     Checkpoint,
@@ -322,6 +323,15 @@ class WireLeases:
     async def delete(self, seen: Lease) -> bool:
         return await self._call(lambda: self._leases.delete(seen))
 
+    async def bulletin(self, source: SourceName) -> Bulletin | None:
+        return await self._call(lambda: self._leases.bulletin(source))
+
+    async def take_turn(self, source: SourceName, turn: int) -> bool:
+        return await self._call(lambda: self._leases.take_turn(source, turn))
+
+    async def post(self, source: SourceName, bulletin: Bulletin) -> None:
+        await self._call(lambda: self._leases.post(source, bulletin))
+
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         return await self._call(lambda: self._leases.link_start(source, link, proposed))
 
@@ -386,12 +396,12 @@ class Tally:
         """The same."""
 
 
-def snapshot_leases(leases: MemoryLeases) -> tuple[dict, dict]:  # type: ignore[type-arg] - the store's own tables
-    return dict(leases._rows), dict(leases._starts)
+def snapshot_leases(leases: MemoryLeases) -> tuple[dict, ...]:  # type: ignore[type-arg] - the store's own tables
+    return dict(leases._rows), dict(leases._starts), dict(leases._bulletins), dict(leases._turns)
 
 
-def restore_leases(leases: MemoryLeases, kept: tuple[dict, dict]) -> None:  # type: ignore[type-arg] - see above
-    leases._rows, leases._starts = dict(kept[0]), dict(kept[1])
+def restore_leases(leases: MemoryLeases, kept: tuple[dict, ...]) -> None:  # type: ignore[type-arg] - see above
+    leases._rows, leases._starts, leases._bulletins, leases._turns = map(dict, kept)
 
 
 def snapshot_claims(claims: MemoryClaims) -> dict:  # type: ignore[type-arg] - see above

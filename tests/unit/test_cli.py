@@ -130,6 +130,32 @@ def test_plan_as_json_holds_every_path(capsys: pytest.CaptureFixture[str]) -> No
     assert {link["in_flight_max"] for link in plan["links"]} == {4}
 
 
+def test_capacity_shows_what_is_needed_what_bends_first_and_the_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["capacity", "--config", HUB, "--rate", "5000", "--size", "1024"]) == 0
+    out = capsys.readouterr().out
+    assert "us-east-1 needs" in out
+    assert "Each of ap-southeast-2, eu-west-1 needs" in out
+    assert "What bends first" in out
+    assert "US dollars a month" in out
+    assert "check the prices" in out
+    assert "\x1b" not in out
+
+
+def test_capacity_as_json_holds_every_region_and_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["capacity", "--config", HUB, "--rate", "5000", "--size", "1024", "--cpu-us", "9", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["regions"]) == {"us-east-1", "eu-west-1", "ap-southeast-2"}
+    assert told["regions"]["us-east-1"]["limits"][0]["share"] > 0
+    assert told["figures"]["first_link_us"] == 9
+    assert "shard_hour" in told["prices"]
+
+
+@pytest.mark.parametrize("wrong", [["--rate", "0"], ["--size", "-1"], ["--shards", "0"]])
+def test_capacity_refuses_a_load_that_is_none(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["capacity", "--config", HUB, "--rate", "5000", "--size", "1024", *wrong]) == 1
+    assert "must be above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_plan_refuses_what_it_cannot_prove(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config", CYCLE, *flags]) == 1

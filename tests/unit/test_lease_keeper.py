@@ -3,12 +3,14 @@
 import asyncio
 import random
 import selectors
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar
 
 import pytest
 
 from replicator.adapters.memory_leases import MemoryLeases
+from replicator.core.bulletin import Bulletin
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import (
     After,
@@ -124,14 +126,20 @@ class Way:
     def __init__(self, store: MemoryLeases) -> None:
         self._store = store
         self.state = "open"
+        self.calls: Counter[str] = Counter()
 
-    async def _go(self, call: Awaitable[T]) -> T:
-        await asyncio.sleep(ANSWER_S)
+    async def _go(self, call: Coroutine[object, object, T]) -> T:
+        self.calls[call.__name__] += 1
+        try:
+            await asyncio.sleep(ANSWER_S)
+        except asyncio.CancelledError:
+            call.close()  # the caller died before its request left
+            raise
         if self.state == "away":
-            asyncio.ensure_future(call).cancel()
+            call.close()
             raise StoreUnavailable("the lease table does not answer")
         if self.state == "hangs":
-            asyncio.ensure_future(call).cancel()
+            call.close()
             await asyncio.sleep(3600)
         result = await call
         if self.state == "loses_answers":
@@ -158,6 +166,15 @@ class Way:
 
     async def delete(self, seen: Lease) -> bool:
         return await self._go(self._store.delete(seen))
+
+    async def bulletin(self, source: SourceName) -> Bulletin | None:
+        return await self._go(self._store.bulletin(source))
+
+    async def take_turn(self, source: SourceName, turn: int) -> bool:
+        return await self._go(self._store.take_turn(source, turn))
+
+    async def post(self, source: SourceName, bulletin: Bulletin) -> None:
+        await self._go(self._store.post(source, bulletin))
 
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         return await self._go(self._store.link_start(source, link, proposed))

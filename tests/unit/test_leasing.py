@@ -1,7 +1,7 @@
 """Sharing leases: all owned, evenly, without needless moves, never two owners of one epoch."""
 
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from hypothesis import given
@@ -61,9 +61,15 @@ class Worker:
 
 
 class Region:
-    """Workers that follow the plan in rounds of 3 s on one table, in random order, some on what they read before."""
+    """Workers that follow the plan in rounds of 3 s on one table, in random order, some on what they read before.
 
-    def __init__(self, shards: int, seed: int) -> None:
+    ``is_shared``: all plan on the same rows, read once for all at the beginning of every other round.
+    """
+
+    def __init__(self, shards: int, seed: int, *, is_shared: bool = False) -> None:
+        self.is_shared = is_shared
+        self.rounds = 0
+        self.posted: Sequence[Lease] = ()
         self.store = MemoryLeases()
         self.rng = random.Random(seed)
         self.now_s = 0.0
@@ -75,9 +81,13 @@ class Region:
 
     def round(self) -> None:
         self.now_s += 3.0
+        self.rounds += 1
+        self.posted = now(self.store.rows(ORDERS))
         late = []
         for me in self.rng.sample(sorted(self.workers), len(self.workers)):
             self._beat(self.workers[me])
+            if self.is_shared and self.rounds % 2:
+                continue
             moves = self._planned(me)
             if self.rng.random() < 0.5:
                 late.append((me, moves))
@@ -98,9 +108,9 @@ class Region:
 
     def _planned(self, me: str) -> LeasePlan:
         worker = self.workers[me]
-        rows = now(self.store.rows(ORDERS))
+        rows = self.posted if self.is_shared else now(self.store.rows(ORDERS))
         worker.observer.observe(rows, self.now_s)
-        return plan(rows, View(me, worker.running, worker.observer, self.now_s, SETTINGS), LINKS)
+        return plan(rows, View(me, worker.running, worker.observer, self.now_s, SETTINGS, self.is_shared), LINKS)
 
     def _act(self, me: str, moves: LeasePlan) -> None:
         for row in moves.take:
@@ -115,7 +125,7 @@ class Region:
 
     def settle(self) -> None:
         """As many rounds as a worker may need that has to ask for all of its shards."""
-        for _ in range(16 + len(now(self.store.rows(ORDERS)))):
+        for _ in range((1 + self.is_shared) * (16 + len(now(self.store.rows(ORDERS))))):
             self.round()
 
     def assert_even_and_at_rest(self) -> None:
@@ -130,11 +140,11 @@ class Region:
         assert self.moves == before, "shards move although the spread is even"
 
 
-@given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 10**6))
+@given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 10**6), st.booleans())
 def test_all_shards_are_owned_evenly_after_a_few_rounds_and_then_nothing_moves(
-    shards: int, workers: int, seed: int
+    shards: int, workers: int, seed: int, is_shared: bool
 ) -> None:
-    region = Region(shards, seed)
+    region = Region(shards, seed, is_shared=is_shared)
     for number in range(workers):
         region.workers[f"w{number}"] = Worker()
     region.settle()
@@ -145,10 +155,13 @@ def test_all_shards_are_owned_evenly_after_a_few_rounds_and_then_nothing_moves(
     st.integers(1, 20),
     st.integers(0, 10**6),
     st.lists(st.sampled_from(["join", "die", "leave", "let go"]), max_size=8),
+    st.booleans(),
 )
-def test_deaths_departures_and_arrivals_leave_no_shard_alone(shards: int, seed: int, changes: list[str]) -> None:
+def test_deaths_departures_and_arrivals_leave_no_shard_alone(
+    shards: int, seed: int, changes: list[str], is_shared: bool
+) -> None:
     """``let go``: a worker that could not renew in time stopped what it ran, and its name still stands in the rows."""
-    region = Region(shards, seed)
+    region = Region(shards, seed, is_shared=is_shared)
     region.workers["w0"] = Worker()
     for number, change in enumerate(changes, start=1):
         for _ in range(region.rng.randrange(8)):
