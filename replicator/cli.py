@@ -29,7 +29,7 @@ PLAN_COLUMNS = 160
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
-        return int(args.command(args))
+        return _done(args)
     except ConfigError as exc:
         print(exc, file=sys.stderr)
         return 1
@@ -39,6 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _done(args: argparse.Namespace) -> int:
+    code = int(args.command(args))
+    sys.stdout.flush()  # Here, where a reader that is gone can still be met.
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,10 +33,10 @@ class Figures(Struct, frozen=True):
 
     read_us: float = 2.0
     """Measured at 1 KB: a replica that is read and not forwarded, as most events are where there are many regions."""
-    first_link_us: float = 8.0
-    """Measured at 1 KB (2026-11): an event from reading to settling for one link; 6.1 without the network's part."""
-    next_link_us: float = 2.0
-    """Assumed, the bound of `make bench`: another link of the same source."""
+    first_link_us: float = 15.5
+    """Measured by `make bench` on one core at 1 KB (2026-11): an event from reading to settling for one link."""
+    next_link_us: float = 5.0
+    """Measured in the same way: another link of the same source."""
     tls_us: float = 1.7
     """Measured: for each event and link, at 1 KB."""
     request_us: float = 200.0

@@ -153,33 +153,43 @@ async def test_a_redis_that_is_away_stops_nothing_and_is_counted(tmp_path: Path,
         assert await running.counts("claim_store_unavailable_total", EAST) > 0
 
 
-AMBIGUOUS = fault("ambiguous reply (timeout, reset, 5xx)")
-THROTTLED = fault("throttling")
-
-
 @pytest.mark.parametrize(
-    "rule",
+    "rules",
     [
-        pytest.param({"kind": "fail_entries", "fraction": 0.3, "probability": 0.5}, marks=fault("partial failure")),
-        pytest.param({"kind": "shuffle_entries"}, marks=fault("partial failure")),
-        pytest.param({"kind": "throttle", "operation": "PutRecords", "probability": 0.3}, marks=THROTTLED),
-        pytest.param({"kind": "throttle", "operation": "GetRecords", "probability": 0.3}, marks=THROTTLED),
-        pytest.param({"kind": "drop_after", "operation": "PutRecords", "probability": 0.02}, marks=AMBIGUOUS),
         pytest.param(
-            {"kind": "internal_error_after_effect", "operation": "PutRecords", "probability": 0.02}, marks=AMBIGUOUS
+            [{"kind": "fail_entries", "fraction": 0.3, "probability": 0.2}, {"kind": "shuffle_entries"}],
+            marks=fault("partial failure"),
+            id="partial-failure",
         ),
-        {"kind": "expire_iterators", "probability": 0.3},
+        pytest.param(
+            [
+                {"kind": "throttle", "operation": "PutRecords", "probability": 0.2},
+                {"kind": "throttle", "operation": "GetRecords", "probability": 0.3},
+                {"kind": "expire_iterators", "probability": 0.3},
+            ],
+            marks=fault("throttling"),
+            id="throttling",
+        ),
+        pytest.param(
+            [
+                {"kind": "drop_after", "operation": "PutRecords", "probability": 0.01},
+                {"kind": "internal_error_after_effect", "operation": "PutRecords", "probability": 0.01},
+            ],
+            marks=fault("ambiguous reply (timeout, reset, 5xx)"),
+            id="ambiguous",
+        ),
     ],
-    ids=lambda rule: "-".join(str(part) for part in (rule["kind"], rule.get("operation", ""))),
 )
 async def test_what_aws_does_on_bad_days_neither_loses_nor_repeats_nor_reorders(
-    tmp_path: Path, rule: dict[str, Any], shown: Shown
+    tmp_path: Path, rules: list[dict[str, Any]], shown: Shown
 ) -> None:
     async with trial(tmp_path, workers=1) as running:
         for region in (EAST, WEST):
-            running.fault(region, **rule)
+            running.fault(region, *rules)
         await running.load_while()
         shown(await running.verdict())
+        for region in (EAST, WEST):
+            assert {rule["kind"] for rule in rules} <= running.strikes(region).keys()
 
 
 @fault("peer down")
@@ -245,7 +255,7 @@ async def test_a_peer_whose_clock_is_off_is_read_back_from_the_right_place(
 ) -> None:
     """Its clock is seconds off, and a worker that had sent there is killed."""
     async with trial(tmp_path) as running:
-        running.fault(WEST, kind="clock_skew_ms", ms=skew_ms)
+        running.fault(WEST, {"kind": "clock_skew_ms", "ms": skew_ms})
         victim = running.environment.workers(EAST)[0]
 
         async def kill() -> None:

@@ -16,6 +16,7 @@ from replicator.aws.session import AwsSession
 from replicator.aws.transport import JsonApi, http_session
 from replicator.core.in_doubt import Dated, FenceRules, dated
 from replicator.core.model import Origin
+from replicator.dev.environment_worker import Worker
 from replicator.dev.kinesis_endpoint import KinesisEndpoint
 from replicator.dev.kinesis_faults import Rule
 from replicator.dev.proxy import Proxy
@@ -160,7 +161,16 @@ async def test_workers_whose_peers_fence_wait_for_lifetime_and_margin_and_count_
         victim = running.environment.workers(EAST)[0]
 
         async def kill() -> None:
+            async with asyncio.timeout(DEADLINE_S):
+                while not await sends(victim):
+                    await asyncio.sleep(POLL_S)
             victim.kill()
+
+        async def sends(worker: Worker) -> bool:
+            status = await running.environment.status(worker)
+            return status is not None and any(
+                link.counts.get("events_forwarded_total", 0) > 0 for link in status.links.values()
+            )
 
         async def start() -> None:
             await victim.start()

@@ -109,7 +109,7 @@ async def test_poison_that_can_not_be_put_away_is_not_passed_by_however_the_work
     async with trial(tmp_path, workers=1, drain_s=2.0) as running:
         [worker] = running.environment.workers(EAST)
         in_the_way = running.environment.quarantine / EAST
-        in_the_way.parent.mkdir(parents=True, exist_ok=True)
+        in_the_way.rmdir()
         in_the_way.touch()
         client = kinesis_client(running.environment.regions[EAST].ready.kinesis, EAST)
         for shard in ("0", str(2**127)):

@@ -67,11 +67,21 @@ class Trial:
                 total += sum(value for key, value in link.counts.items() if key.split("/")[0] == name)
         return total
 
-    def fault(self, region: str, **rule: Any) -> None:
-        url = f"{self.environment.regions[region].ready.kinesis}/_dev/faults"
-        body = json.dumps([rule]).encode()
-        with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as reply:
-            reply.read()
+    def fault(self, region: str, *rules: dict[str, Any]) -> None:
+        body = json.dumps(rules).encode()
+        self._of_endpoint(urllib.request.Request(self._url(region, "faults"), body))
+
+    def strikes(self, region: str) -> dict[str, int]:
+        """How often each kind of fault struck."""
+        struck: dict[str, int] = self._of_endpoint(urllib.request.Request(self._url(region, "stats")))["strikes"]
+        return struck
+
+    def _url(self, region: str, path: str) -> str:
+        return f"{self.environment.regions[region].ready.kinesis}/_dev/{path}"
+
+    def _of_endpoint(self, request: urllib.request.Request) -> Any:
+        with urllib.request.urlopen(request) as reply:
+            return json.loads(reply.read() or b"null")
 
     def close(self) -> None:
         self.follower.close()

@@ -89,7 +89,8 @@ def test_ten_regions_and_five_million_events_bend_first_where_the_architecture_s
 
 def test_the_tag_is_as_long_as_reckoned() -> None:
     origin = Origin(A, SourceName("orders"), "1763899200000", ShardId("shardId-000000000123"), SEQUENCE, 0)
-    signed = TagKeys("2026a", {"2026a": b"a secret of the tests"}).sign(Tag(1, origin, EventId(UUID), (A,), 1763899200000))
+    keys = TagKeys("2026a", {"2026a": b"a secret of the tests"})
+    signed = keys.sign(Tag(1, origin, EventId(UUID), (A,), 1763899200000))
     spliced = len(encode_tag(signed)) + len(b'"_replicator":,')
     assert FIGURES.tag_bytes - 2 <= spliced <= FIGURES.tag_bytes
 
