@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test simulate mutants lint drill faults bench clean setup
+.PHONY: demo test simulate mutants lint drill faults bench bench-check clean setup
 
 setup: $(READY)
 
@@ -46,6 +46,9 @@ PEERS := tests/benchmarks/peers/loop tests/benchmarks/peers/aws-lambda-stream
 
 bench: $(READY) $(PEERS:=/.ready)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-check: $(READY)
+	$(BIN)/python -m tests.benchmarks --check $(ARGS)
 
 # The Node contenders are there when npm is; without them the bench says so.
 tests/benchmarks/peers/%/.ready: tests/benchmarks/peers/%/package.json

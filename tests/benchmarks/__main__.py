@@ -17,6 +17,7 @@ from rich.console import Console
 from replicator.dev.environment_worker import leave_user_account
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.contenders import has_node_peers
+from tests.benchmarks.guard import guard
 from tests.benchmarks.machine import head, machine
 from tests.benchmarks.options import Options
 from tests.benchmarks.plot import cpu_bars
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print("Without node and npm, the Node SDK loop and aws-lambda-stream are left out.")
     rounds = args.rounds or (1 if args.quick else 3)
     options = Options(rounds, args.quick, args.behind, args.flat)
+    if args.check:
+        return asyncio.run(_check(options, console))
     sections = asyncio.run(_run(names, options, console))
     _write(args, facts, sections)
     return 0
@@ -54,9 +57,15 @@ async def _run(names: Sequence[str], options: Options, console: Console) -> dict
                 begun_s = time.monotonic()
                 sections[name] = await CASES[name].run(regions, options)
                 console.print()
-                console.print(sections[name].table())
+                sections[name].print(console)
                 console.print(f"{name}: {time.monotonic() - begun_s:.0f} s", style="dim")
     return sections
+
+
+async def _check(options: Options, console: Console) -> int:
+    with tempfile.TemporaryDirectory(prefix="replicator-bench-") as workdir:
+        async with Regions(Path(workdir)) as regions:
+            return await guard(regions, options, console)
 
 
 def _write(args: argparse.Namespace, facts: dict[str, str], sections: dict[str, Section]) -> None:
@@ -75,6 +84,7 @@ def _write(args: argparse.Namespace, facts: dict[str, str], sections: dict[str, 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--list", action="store_true", help="name the cases and end")
+    parser.add_argument("--check", action="store_true", help="compare with the naive loop only; fail below the bounds")
     parser.add_argument("--case", action="append", choices=CASES, metavar="NAME", help="repeat it; all by default")
     parser.add_argument("--quick", action="store_true", help="some cases, one round, fewer events: under two minutes")
     parser.add_argument("--rounds", type=int, help="of each contender, beside one of warming up; 3, quick 1")

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from tests.benchmarks.catch_up import catch_up
 from tests.benchmarks.contenders import Spec, Work
 from tests.benchmarks.cpu import (
     OTHERS,
@@ -15,10 +16,15 @@ from tests.benchmarks.cpu import (
     unordered,
     worker,
 )
+from tests.benchmarks.distance import distance
 from tests.benchmarks.endpoint_speed import endpoint_speed
+from tests.benchmarks.latency import latency
+from tests.benchmarks.memory import flat, footprint
 from tests.benchmarks.options import Options
+from tests.benchmarks.redis_cost import redis_cost
 from tests.benchmarks.regions import Regions
 from tests.benchmarks.report import Section
+from tests.benchmarks.start import start
 from tests.benchmarks.steps import steps
 
 KB = 1024
@@ -94,4 +100,11 @@ CASES = {
         "1 KB, 10 shards, 1 and 2 workers",
         matrix(Comparison("1 KB, 10 shards", Work(30_000, shards=10), (naive, worker, two_workers))),
     ),
+    "latency": Case("added latency at 1,000 events/s", latency, is_quick=True),
+    "distance": Case("Zipf keys and a peer at 150 ms round trip", distance),
+    "catch-up": Case("a link that was cut, against full speed (--behind)", catch_up),
+    "redis": Case("memory and calls of Redis", redis_cost),
+    "flat": Case("memory over many events (--flat)", flat),
+    "footprint": Case("memory with 100 shards and 3 peers", footprint),
+    "start": Case("start to first replicated event", start, is_quick=True),
 }

@@ -20,7 +20,7 @@ from botocore.config import Config
 
 from replicator.adapters.dynamodb_leases import ensure_table
 from replicator.dev.environment import CREDENTIALS
-from replicator.dev.environment_worker import OWN_VARIABLES, WorkerStatus, _status_port
+from replicator.dev.environment_worker import OWN_VARIABLES, WorkerStatus, status_port
 from replicator.dev.processes import Child
 from replicator.dev.valkey import Valkey
 from tests.benchmarks.load import Shape, delete_stream, make_stream
@@ -46,6 +46,8 @@ class Work:
     shards: int = 2
     tls: bool = False
     shape: Shape = "order"
+    is_zipf: bool = False
+    """Keys by Zipf's law in place of as many events for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class Stage:
         """Start its processes; return when they serve."""
         for number in range(contender.spec.workers):
             child = self.spawn(contender, number)
-            ready = _status_port if contender.spec.kind == "worker" else _is_ready
+            ready = status_port if contender.spec.kind == "worker" else _is_ready
             await child.ready(ready, READY_S)
         if contender.spec.kind == "worker":
             await _hold_all(contender)
@@ -256,7 +258,7 @@ async def _hold_all(contender: Contender) -> None:
 
 async def worker_status(child: Child) -> WorkerStatus:
     """What a worker says of itself."""
-    port = await child.ready(_status_port)
+    port = await child.ready(status_port)
     return msgspec.json.decode(await asyncio.to_thread(fetched, port, "status"), type=WorkerStatus)
 
 

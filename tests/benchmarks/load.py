@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 import urllib.request
 from bisect import bisect
 from collections.abc import Callable, Iterator
@@ -32,6 +33,10 @@ class RegionStats(Struct):
     requests: dict[str, int]
     streams: dict[str, dict[str, int]]
     cpu_s: float
+
+
+class _Numbered(Struct):
+    id: str
 
 
 def event(number: int, size_bytes: int, shape: Shape = "order") -> bytes:
@@ -70,9 +75,10 @@ def put_bodies(
     *,
     key: Callable[[int], str] = spread_key,
     shape: Shape = "order",
+    request_max: int = REQUEST_MAX,
 ) -> Iterator[bytes]:
-    """PutRecords bodies with all these events, in order."""
-    chunk = max(1, min(REQUEST_MAX, REQUEST_BYTES_MAX // (size_bytes + 100)))
+    """PutRecords bodies with all these events, in order, at most so many in each."""
+    chunk = max(1, min(request_max, REQUEST_BYTES_MAX // (size_bytes + 100)))
     for start in range(numbers.start, numbers.stop, chunk):
         part = range(start, min(start + chunk, numbers.stop))
         entries = ",".join(_entry(event(number, size_bytes, shape), key(number)) for number in part)
@@ -81,6 +87,16 @@ def put_bodies(
 
 def _entry(data: bytes, key: str) -> str:
     return f'{{"Data":"{pybase64.b64encode_as_string(data)}","PartitionKey":"{key}"}}'
+
+
+def put_paced(url: str, region: str, bodies: Iterator[bytes], every_s: float) -> None:
+    """One body in every period; late ones follow at once, so that the rate stays."""
+    with RawKinesis(url, region) as kinesis:
+        due_s = time.monotonic()
+        for body in bodies:
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            kinesis.put(body)
+            due_s += every_s
 
 
 def put_events(url: str, region: str, bodies: Iterator[bytes]) -> None:
@@ -116,8 +132,9 @@ def set_faults(url: str, rules: list[dict[str, object]]) -> None:
     _dev(url, "faults", "POST", msgspec.json.encode(rules))
 
 
-def trim(url: str, stream: str, before_ms: int) -> None:
-    """Forget what arrived before."""
+def trim(url: str, stream: str) -> None:
+    """Forget all that has arrived."""
+    before_ms = time.time_ns() // 1_000_000
     _dev(url, "trim", "POST", msgspec.json.encode({"stream": stream, "before_ms": before_ms}))
 
 
@@ -128,6 +145,16 @@ def journal_begins(url: str, stream: str) -> None:
 def journal_taken(url: str, stream: str) -> dict[str, dict[str, int]]:
     """See `replicator.dev.kinesis_journal`."""
     return msgspec.json.decode(_dev(url, f"journal?stream={stream}", "DELETE"), type=dict[str, dict[str, int]])
+
+
+def event_ids(url: str, region: str, stream: str) -> dict[str, str]:
+    """Of all that is in a stream, by sequence number."""
+    with RawKinesis(url, region) as kinesis:
+        return {
+            record.sequence_number: msgspec.json.decode(record.data, type=_Numbered).id
+            for shard in kinesis.shards(stream)
+            for record in kinesis.records(stream, shard)
+        }
 
 
 def _dev(url: str, path: str, method: str, body: bytes | None = None) -> bytes:

@@ -5,6 +5,7 @@ It shares no code with the worker. Signatures are real, since the endpoint check
 
 import hmac
 import http.client
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Self
@@ -75,6 +76,15 @@ class RawKinesis:
         """An iterator at the oldest record."""
         place = {"StreamName": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
         return json.decode(self.call("GetShardIterator", json.encode(place)), type=_Iterator).shard_iterator
+
+    def records(self, stream: str, shard: str) -> Iterator[Stored]:
+        """All that an open shard has, from the oldest on: up to a page without any."""
+        page = self.page(self.oldest(stream, shard))
+        while page.records:
+            yield from page.records
+            if page.next_shard_iterator is None:
+                return
+            page = self.page(page.next_shard_iterator)
 
     def shards(self, stream: str) -> list[str]:
         found = json.decode(self.call("ListShards", json.encode({"StreamName": stream})), type=_Shards)

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rich.console import Console
 from rich.table import Table
 
 Cell = str | float | int | None
@@ -22,9 +23,13 @@ class Section:
     data: object = None
     bars: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def table(self) -> Table:
-        table = Table(title=self.title, title_justify="left", title_style="bold", caption=self.note or None)
-        table.caption_justify = "left"
+    def print(self, console: Console) -> None:
+        console.print(self._table())
+        if self.note:
+            console.print(self.note, highlight=False)
+
+    def _table(self) -> Table:
+        table = Table(title=self.title, title_justify="left", title_style="bold")
         for number, column in enumerate(self.columns):
             is_text = all(isinstance(row[number], str) for row in self.rows)
             table.add_column(column, justify="left" if is_text else "right")

@@ -8,9 +8,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from replicator.dev.environment_worker import status_port
 from tests.benchmarks.contenders import Contender
-from tests.benchmarks.load import put_bodies, put_events, records_in
+from tests.benchmarks.load import put_bodies, put_events, records_in, spread_key, zipf_keys
 from tests.benchmarks.regions import HOME, Regions
+from tests.benchmarks.status import metric
 
 ARRIVAL_MAX_S = 300.0
 POLL_S = 0.02
@@ -45,7 +47,8 @@ async def fill(regions: Regions, contender: Contender, events: int) -> None:
     """Put the next events into its source."""
     work = contender.spec.work
     numbers = range(contender.written, contender.written + events)
-    bodies = put_bodies(contender.stream, numbers, work.size_bytes, shape=work.shape)
+    key = zipf_keys(numbers.start) if work.is_zipf else spread_key
+    bodies = put_bodies(contender.stream, numbers, work.size_bytes, key=key, shape=work.shape)
     await asyncio.to_thread(put_events, regions.url(HOME), HOME, bodies)
     contender.written = numbers.stop
 
@@ -54,6 +57,14 @@ async def arrival(regions: Regions, contender: Contender, peers: Sequence[str] |
     """Until all that was written is in the peers (in all by default). Raises TimeoutError after five minutes."""
     async with asyncio.timeout(ARRIVAL_MAX_S):
         for peer in contender.peers if peers is None else peers:
-            while await asyncio.to_thread(records_in, regions.url(peer), contender.stream) < contender.written:
+            while await _arrived(regions, contender, peer) < contender.written:
                 contender.check()
                 await asyncio.sleep(POLL_S)
+
+
+async def _arrived(regions: Regions, contender: Contender, peer: str) -> int:
+    """Events that a peer has. Of aggregated records the endpoint can't tell how many are in them, but the worker."""
+    if contender.spec.link.get("aggregate"):
+        port = await contender.children[0].ready(status_port)
+        return int(await asyncio.to_thread(metric, port, "events_forwarded_total"))
+    return await asyncio.to_thread(records_in, regions.url(peer), contender.stream)

@@ -1,11 +1,14 @@
 """The arithmetic of the benchmarks: what they would print, draw and decide, from figures that are known."""
 
+import io
 import json
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
+from tests.benchmarks.cpu import OURS
+from tests.benchmarks.guard import AT_LEAST, judged
 from tests.benchmarks.load import event, put_bodies, zipf_keys
 from tests.benchmarks.plot import cpu_bars
 from tests.benchmarks.report import NAIVE, Section, median, percentile, ratio, shown, spread
@@ -45,9 +48,9 @@ def test_figures_have_three_digits_that_say_something() -> None:
 
 
 def test_a_table_shows_every_row_and_its_note() -> None:
-    console = Console(width=80, record=True, quiet=True)
-    console.print(Section("Sizes", ("case", "us"), [("1 KB", 12.34), ("10 KB", None)], "as seen").table())
-    text = console.export_text()
+    console = Console(width=80, file=(written := io.StringIO()))
+    Section("Sizes", ("case", "us"), [("1 KB", 12.34), ("10 KB", None)], "as seen").print(console)
+    text = written.getvalue()
     assert all(word in text for word in ("Sizes", "1 KB", "12.3", "10 KB", "-", "as seen"))
 
 
@@ -97,3 +100,10 @@ def test_zipf_keys_repeat_with_their_seed_and_the_first_is_every_tenth() -> None
     draw = zipf_keys(3)
     drawn = [draw(n) for n in range(20_000)]
     assert 0.08 < drawn.count("k0") / len(drawn) < 0.12
+
+
+@pytest.mark.parametrize(("off_by", "kept"), [(1.0, True), (0.99, False)])
+def test_the_guard_breaks_just_below_its_bounds(off_by: float, kept: bool) -> None:
+    figures = {case: {NAIVE: bound * off_by * 20.0, OURS: 20.0} for case, bound in AT_LEAST.items()}
+    assert [is_kept for _, is_kept in judged(figures)] == [kept] * len(AT_LEAST)
+    assert all(("BROKEN" in line) is not kept for line, _ in judged(figures))
