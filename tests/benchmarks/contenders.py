@@ -33,7 +33,7 @@ NODE_PEERS = Path(__file__).resolve().parent / "peers"
 LAMBDA_BATCH = 500
 LAMBDA_BYTES_MAX = 4_500_000
 
-Kind = Literal["naive", "node", "aws-lambda-stream", "worker"]
+Kind = Literal["naive", "node", "aws-lambda-stream", "worker", "floor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,10 @@ class Stage:
                 poll = [] if spec.poll_s is None else ["--poll-s", f"{spec.poll_s:g}"]
                 module = [sys.executable, "-m", "tests.benchmarks.naive", "--source", *here, *where]
                 return [*module, "--redis", redis, "--stream", stream, *poll]
+            case "floor":
+                where = [word for region, url in peers for word in ("--peer", region, url)]
+                module = [sys.executable, "-m", "tests.benchmarks.floor", "--source", *here, *where]
+                return [*module, "--stream", stream]
             case "node":
                 where = [word for pair in peers for word in pair]
                 return [_node(), str(NODE_PEERS / "loop" / "loop.mjs"), stream, redis, *here, *where]

@@ -11,6 +11,7 @@ from tests.benchmarks.rounds import rounds
 OURS = "worker, every guarantee"
 UNORDERED = "worker, ordering: none"
 SIGNED = "worker, signed tags"
+FLOOR = "the same bytes only read and sent"
 SDK = "Node AWS SDK v3 loop"
 LAMBDA = "aws-lambda-stream, batch of 500"
 
@@ -29,6 +30,10 @@ def unordered(work: Work) -> Spec:
 
 def signed(work: Work) -> Spec:
     return Spec(SIGNED, "worker", work, is_signed=True)
+
+
+def floor(work: Work) -> Spec:
+    return Spec(FLOOR, "floor", work)
 
 
 def sdk(work: Work) -> Spec:
@@ -55,7 +60,7 @@ def run_specs(comparison: Comparison, scale: float) -> list[Spec]:
     """Who of them can run here, with so many times the events."""
     work = replace(comparison.work, events=round(comparison.work.events * scale))
     specs = [who(work) for who in comparison.who]
-    return [spec for spec in specs if spec.kind in {"naive", "worker"} or has_node_peers()]
+    return [spec for spec in specs if spec.kind in {"naive", "worker", "floor"} or has_node_peers()]
 
 
 async def compare(regions: Regions, comparisons: Sequence[Comparison], *, count: int, scale: float) -> Section:
