@@ -43,8 +43,7 @@ class Relay:
         self.kinesis = KinesisApi(api, stream, TIMEOUT_S)
 
 
-async def follow(source: Relay, shard: str, peers: list[Relay], head: bytes) -> None:
-    token = await source.kinesis.iterator(shard, TrimHorizon())
+async def follow(source: Relay, token: str, peers: list[Relay], head: bytes) -> None:
     while True:
         request = json.encode({"ShardIterator": token, "Limit": min(READ_MAX, GET_RECORDS_MAX)})
         reply = await source.api.call("GetRecords", request, is_write=False, timeout_s=TIMEOUT_S)
@@ -82,10 +81,11 @@ async def main() -> None:
 
         source, peers = relay(*options.source), [relay(*peer) for peer in options.peer]
         shards = await source.kinesis.shards()
+        tokens = [await source.kinesis.iterator(shard.id, TrimHorizon()) for shard in shards]
         tune_process()
         print("ready", flush=True)
-        for shard in shards:
-            group.create_task(follow(source, shard.id, peers, head))
+        for token in tokens:
+            group.create_task(follow(source, token, peers, head))
 
 
 if __name__ == "__main__":
