@@ -32,7 +32,8 @@ def before_experiment_control(configuration: Mapping[str, Any], **_: object) -> 
     # Chaos Toolkit's handler of SIGTERM raises an error that it takes for a failure of the activity under way.
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
-    drill = Drill(Load(events=configuration["events"], seconds=configuration["seconds"]))
+    load = Load(events=configuration["events"], seconds=configuration["seconds"])
+    drill = Drill(load, workers=configuration["workers"])
     _drills.append(drill)
     logger.info("Starting the regions and the load")
     try:

@@ -28,8 +28,10 @@ CALL_MAX_S = 300.0
 class Drill:
     """Between `start` and `stop`; made for one use."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, *, workers: int) -> None:
+        """``workers`` of each region."""
         self._load = load
+        self._workers = workers
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._scene: Future[Scene] = Future()
@@ -78,8 +80,9 @@ class Drill:
 
     async def _live(self) -> None:
         try:
+            layout = Layout(workers=self._workers)
             with TemporaryDirectory(prefix="replicator-drill-") as workdir:
-                async with Environment(Layout(), Path(workdir)) as environment, Scene(environment, self._load) as scene:
+                async with Environment(layout, Path(workdir)) as environment, Scene(environment, self._load) as scene:
                     self._scene.set_result(scene)
                     await asyncio.Event().wait()
         except BaseException as error:

@@ -109,7 +109,9 @@ async def _never_ready(service: Service, within_s: float) -> list[str]:
 
 
 @asynccontextmanager
-async def open_quarantine(config: Config, region: Region, aws: AwsSession) -> AsyncIterator[Quarantine]:
+async def open_quarantine(
+    config: Config, region: Region, aws: AwsSession
+) -> AsyncIterator[FileQuarantine | S3Quarantine]:
     """The quarantine of one region, for as long as the block lasts."""
     chosen = config.quarantine
     if chosen.s3_bucket is None:

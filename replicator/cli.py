@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _region_option(run)
     run.set_defaults(command=_run)
 
-    _add_quarantine(commands.add_parser("quarantine", help="keys that are held back behind a poison event"))
+    _add_quarantine(commands.add_parser("quarantine", help="what was put away and why, and keys held back behind it"))
     _add_demo(commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back"))
     return parser
 
@@ -86,13 +86,22 @@ def _add_config(config: argparse.ArgumentParser) -> None:
 
 def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     commands = quarantine.add_subparsers(required=True, metavar="command")
+    listed = commands.add_parser("list", help="print what is in quarantine, newest first")
+    show = commands.add_parser("show", help="print one document with its bytes")
     held = commands.add_parser("held", help="print the keys that are held, by link")
     release = commands.add_parser("release", help="let the events of a key through again")
-    for command in (held, release):
+    for command in (listed, show, held, release):
         _config_option(command)
         _region_option(command)
     release.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
     release.add_argument("--key", required=True, help="the partition key")
+    listed.add_argument("--link", help="as in /status; all by default")
+    listed.add_argument("--newest", type=_positive, default=100, help="so many of each link (default 100)")
+    listed.add_argument("--json", action="store_true", help="one JSON document a line, with the bytes in base64")
+    listed.set_defaults(command=_listed)
+    show.add_argument("id", help="as list prints it, or how it begins")
+    show.add_argument("--raw", action="store_true", help="only the event's bytes, as they were read")
+    show.set_defaults(command=_show_document)
     held.set_defaults(command=_held)
     release.set_defaults(command=_release)
 
@@ -191,6 +200,31 @@ def _run(args: argparse.Namespace) -> int:
 
     config = load(args.config, os.environ)
     asyncio.run(run_worker(config, Region(args.region)))
+    return 0
+
+
+def _listed(args: argparse.Namespace) -> int:
+    from replicator.quarantine_commands import kept  # noqa: PLC0415 - loads the AWS clients
+    from replicator.quarantine_view import print_documents, print_json  # noqa: PLC0415 - only here
+
+    link = None if args.link is None else LinkName(args.link)
+    found = asyncio.run(kept(load(args.config, os.environ), Region(args.region), link, args.newest))
+    if args.json:
+        print_json(found)
+    else:
+        print_documents(found, Console(width=None if sys.stdout.isatty() else PLAN_COLUMNS))
+    return 0
+
+
+def _show_document(args: argparse.Namespace) -> int:
+    from replicator.quarantine_commands import find  # noqa: PLC0415 - loads the AWS clients
+    from replicator.quarantine_view import document_text  # noqa: PLC0415 - only here
+
+    document = asyncio.run(find(load(args.config, os.environ), Region(args.region), args.id))
+    if args.raw:
+        sys.stdout.buffer.write(document.data)
+    else:
+        print(document_text(document))
     return 0
 
 

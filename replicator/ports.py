@@ -19,6 +19,7 @@ from replicator.core.model import (
     SourceName,
 )
 from replicator.core.peer_clock import PeerTime
+from replicator.core.quarantine_document import Document, Quarantined
 
 
 class Clock(Protocol):
@@ -273,19 +274,6 @@ class ClaimStore(Protocol):
         ...
 
 
-class Quarantined(Struct, frozen=True):
-    """A poison event with all that is known about it."""
-
-    link: LinkName
-    reason: str
-    detail: str
-    origin: Origin
-    partition_key: str
-    data: bytes
-    attempts: int
-    at_ms: int
-
-
 class Quarantine(Protocol):
     """Where poison events are kept until they are redriven or dropped by a person."""
 
@@ -307,6 +295,25 @@ class Quarantine(Protocol):
 
     async def release(self, link: LinkName, key: str) -> bool:
         """Take the mark away; false when there was none. Raises StoreUnavailable."""
+        ...
+
+
+class Kept(Struct, frozen=True):
+    """``total``: how many documents a link has; ``newest``: so many of them as were asked for, newest first."""
+
+    total: int
+    newest: Sequence[Document]
+
+
+class QuarantineReader(Protocol):
+    """What people ask a quarantine. Every method raises StoreUnavailable."""
+
+    async def kept(self, link: LinkName, newest: int) -> Kept:
+        """Lists everything and reads as many documents as are asked for."""
+        ...
+
+    async def find(self, link: LinkName, document_id: str) -> Sequence[Document]:
+        """Those whose id (`core.quarantine_document.document_id`) begins so; lists everything."""
         ...
 
 

@@ -1,10 +1,14 @@
-"""``replicator quarantine held | release``: what ``on_poison: hold_key`` holds back, and letting it go."""
+"""``replicator quarantine list | show | held | release``: what is put away, and letting held keys go."""
 
 from replicator.aws.session import AwsSession
 from replicator.bootstrap import open_quarantine
 from replicator.config import Config, link_name
 from replicator.core.model import LinkName, Region
+from replicator.core.quarantine_document import Document
 from replicator.errors import ConfigError, StoreUnavailable
+from replicator.ports import Kept
+
+SEVERAL_SHOWN = 5
 
 
 async def held(config: Config, region: Region) -> dict[LinkName, list[str]]:
@@ -18,13 +22,45 @@ async def held(config: Config, region: Region) -> dict[LinkName, list[str]]:
 
 async def release(config: Config, region: Region, link: LinkName, key: str) -> bool:
     """Whether the key was held. Workers let its events through within half a minute. Raises ConfigError."""
-    if link not in _links(config, region):
-        raise ConfigError(f"there is no link {link} in {region}, only {', '.join(_links(config, region))}")
+    _checked(config, region, link)
     async with open_quarantine(config, region, AwsSession()) as quarantine:
         try:
             return await quarantine.release(link, key)
         except StoreUnavailable as exc:
             raise ConfigError(str(exc)) from exc
+
+
+async def kept(config: Config, region: Region, link: LinkName | None, newest: int) -> dict[LinkName, Kept]:
+    """What is in quarantine, by link (one, or all of the region). Raises ConfigError."""
+    links = _links(config, region) if link is None else [_checked(config, region, link)]
+    async with open_quarantine(config, region, AwsSession()) as quarantine:
+        try:
+            return {name: await quarantine.kept(name, newest) for name in links}
+        except StoreUnavailable as exc:
+            raise ConfigError(str(exc)) from exc
+
+
+async def find(config: Config, region: Region, document_id: str) -> Document:
+    """The one document of the region whose id begins so. Raises ConfigError when it is none, or more than one."""
+    async with open_quarantine(config, region, AwsSession()) as quarantine:
+        try:
+            found = [
+                document for link in _links(config, region) for document in await quarantine.find(link, document_id)
+            ]
+        except StoreUnavailable as exc:
+            raise ConfigError(str(exc)) from exc
+    if not found:
+        raise ConfigError(f"no document in quarantine of {region} has an id that begins with {document_id!r}")
+    if len(found) > 1:
+        several = ", ".join(f"{document.id} ({document.link})" for document in found[:SEVERAL_SHOWN])
+        raise ConfigError(f"{len(found)} documents have an id that begins with {document_id!r}: {several}")
+    return found[0]
+
+
+def _checked(config: Config, region: Region, link: LinkName) -> LinkName:
+    if link not in _links(config, region):
+        raise ConfigError(f"there is no link {link} in {region}, only {', '.join(_links(config, region))}")
+    return link
 
 
 def _links(config: Config, region: Region) -> list[LinkName]:

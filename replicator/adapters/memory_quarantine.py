@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from replicator.core.model import LinkName, Origin
-from replicator.core.quarantine_document import key_digest
-from replicator.ports import Quarantined
+from replicator.core.quarantine_document import Document, Quarantined, decode_document, encode_document, key_digest
+from replicator.ports import Kept
 
 
 class MemoryQuarantine:
-    """Implements `ports.Quarantine`."""
+    """Implements `ports.Quarantine` and `ports.QuarantineReader`."""
 
     def __init__(self) -> None:
         self.events: dict[tuple[LinkName, Origin], Quarantined] = {}
@@ -29,3 +29,13 @@ class MemoryQuarantine:
 
     async def release(self, link: LinkName, key: str) -> bool:
         return self.marks.pop((link, key_digest(key)), None) is not None
+
+    async def kept(self, link: LinkName, newest: int) -> Kept:
+        documents = sorted(self._documents(link), key=lambda document: document.at_ms, reverse=True)
+        return Kept(len(documents), documents[:newest])
+
+    async def find(self, link: LinkName, document_id: str) -> Sequence[Document]:
+        return [document for document in self._documents(link) if document.id.startswith(document_id)]
+
+    def _documents(self, link: LinkName) -> list[Document]:
+        return [decode_document(encode_document(event)) for (of, _), event in self.events.items() if of == link]

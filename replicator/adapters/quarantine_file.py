@@ -7,32 +7,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import msgspec
+
 from replicator.core.model import LinkName
 from replicator.core.quarantine_document import (
+    Document,
+    Quarantined,
+    decode_document,
     decode_mark,
     digest_of,
     document_name,
     encode_document,
     encode_mark,
+    is_document,
     mark_name,
 )
 from replicator.errors import StoreUnavailable
-from replicator.ports import Quarantined
+from replicator.ports import Kept
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class FileQuarantine:
-    """Implements `ports.Quarantine`; a repeated event replaces its own document."""
+    """Implements `ports.Quarantine` and `ports.QuarantineReader`; a repeated event replaces its own document."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     async def put(self, event: Quarantined) -> None:
         day = datetime.fromtimestamp(event.at_ms / 1000, UTC).strftime("%Y/%m/%d")
-        path = self._directory / event.link.replace(":", "@") / day / document_name(event.origin)
-        await self._told(_write, path, _document(event))
+        path = self._link(event.link) / day / document_name(event.origin)
+        await self._told(_write, path, encode_document(event))
 
     async def hold(self, link: LinkName, key: str) -> None:
         await self._told(_write, self._marks(link) / mark_name(key), encode_mark(link, key))
@@ -48,8 +54,18 @@ class FileQuarantine:
     async def release(self, link: LinkName, key: str) -> bool:
         return await self._told(_removed, self._marks(link) / mark_name(key))
 
+    async def kept(self, link: LinkName, newest: int) -> Kept:
+        found = await self._told(_documents, self._link(link), "")
+        return Kept(len(found), await self._told(_read, found[:newest]))
+
+    async def find(self, link: LinkName, document_id: str) -> Sequence[Document]:
+        return await self._told(_read, await self._told(_documents, self._link(link), document_id))
+
+    def _link(self, link: LinkName) -> Path:
+        return self._directory / link.replace(":", "@")
+
     def _marks(self, link: LinkName) -> Path:
-        return self._directory / link.replace(":", "@") / "held"
+        return self._link(link) / "held"
 
     async def _told(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -62,25 +78,31 @@ def _listed(directory: Path) -> list[Path]:
     return list(directory.iterdir()) if directory.is_dir() else []
 
 
+def _documents(directory: Path, id_begins: str) -> list[Path]:
+    """Newest first."""
+    found = [path for path in directory.rglob("*") if is_document(path.name, id_begins)]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _read(paths: Sequence[Path]) -> list[Document]:
+    return [_decoded(path) for path in paths]
+
+
+def _decoded(path: Path) -> Document:
+    """Raises StoreUnavailable for a file that is no document."""
+    try:
+        return decode_document(path.read_bytes())
+    except msgspec.DecodeError as exc:
+        text = f"quarantine {path} is no document of ours: {exc}; move it elsewhere"
+        raise StoreUnavailable(text, code="bad_document") from exc
+
+
 def _removed(path: Path) -> bool:
     try:
         path.unlink()
     except FileNotFoundError:
         return False
     return True
-
-
-def _document(event: Quarantined) -> bytes:
-    return encode_document(
-        link=event.link,
-        reason=event.reason,
-        detail=event.detail,
-        origin=event.origin,
-        partition_key=event.partition_key,
-        data=event.data,
-        attempts=event.attempts,
-        at_ms=event.at_ms,
-    )
 
 
 def _write(path: Path, document: bytes) -> None:

@@ -10,6 +10,20 @@ from replicator.core.model import LinkName, Origin
 
 FORMAT = 1
 MARK = ".held"
+DOCUMENT = ".json"
+
+
+class Quarantined(Struct, frozen=True):
+    """A poison event with all that is known about it."""
+
+    link: LinkName
+    reason: str
+    detail: str
+    origin: Origin
+    partition_key: str
+    data: bytes
+    attempts: int
+    at_ms: int
 
 
 class Document(Struct, frozen=True):
@@ -29,10 +43,24 @@ class Document(Struct, frozen=True):
     def data(self) -> bytes:
         return b64decode(self.data_base64)
 
+    @property
+    def id(self) -> str:
+        return document_id(self.origin)
+
+
+def document_id(origin_key: str) -> str:
+    """32 hex digits that name a document of a link."""
+    return blake2b(origin_key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
 
 def document_name(origin: Origin) -> str:
     """The same for every attempt to put the same event away."""
-    return blake2b(origin.key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + ".json"
+    return document_id(origin.key) + DOCUMENT
+
+
+def is_document(name: str, id_begins: str = "") -> bool:
+    """Whether a file or object of this name is a document whose id begins so."""
+    return name.endswith(DOCUMENT) and name.startswith(id_begins)
 
 
 class HeldKey(Struct, frozen=True):
@@ -66,19 +94,20 @@ def decode_mark(raw: bytes) -> HeldKey:
     return msgspec.json.decode(raw, type=HeldKey)
 
 
-def encode_document(
-    *,
-    link: LinkName,
-    reason: str,
-    detail: str,
-    origin: Origin,
-    partition_key: str,
-    data: bytes,
-    attempts: int,
-    at_ms: int,
-) -> bytes:
-    text = b64encode(data).decode()
-    return msgspec.json.encode(Document(FORMAT, link, reason, detail, origin.key, partition_key, attempts, at_ms, text))
+def encode_document(event: Quarantined) -> bytes:
+    return msgspec.json.encode(
+        Document(
+            FORMAT,
+            event.link,
+            event.reason,
+            event.detail,
+            event.origin.key,
+            event.partition_key,
+            event.attempts,
+            event.at_ms,
+            b64encode(event.data).decode(),
+        )
+    )
 
 
 def decode_document(raw: bytes) -> Document:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import structlog
 
+from replicator.core.quarantine_document import Quarantined
 from replicator.core.routing import FORWARD, Drop, Forward, Route, Router
 from replicator.errors import PoisonEvent, StoreUnavailable
-from replicator.ports import Clock, Entry, Quarantine, Quarantined
+from replicator.ports import Clock, Entry, Quarantine
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.link import Link
 from replicator.worker.prepare import ROUTES_MAX, Prepared, Preparer

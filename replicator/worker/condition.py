@@ -12,8 +12,9 @@ from typing import TypeVar
 import structlog
 
 from replicator.core.model import LinkName, SequenceNumber
+from replicator.core.quarantine_document import Quarantined
 from replicator.errors import StoreUnavailable
-from replicator.ports import ClaimScope, ClaimSession, ClaimStore, Quarantine, Quarantined
+from replicator.ports import ClaimScope, ClaimSession, ClaimStore, Quarantine
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -3,18 +3,20 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
+from msgspec.structs import replace
 
+from replicator import ports
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_s3 import S3Quarantine
 from replicator.aws.session import AwsSession
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
-from replicator.core.quarantine_document import decode_document, key_digest
+from replicator.core.quarantine_document import Quarantined, decode_document, document_id, key_digest
 from replicator.errors import StoreUnavailable
-from replicator.ports import Quarantine, Quarantined
+from replicator.ports import Quarantine, QuarantineReader
 
 ORIGIN = Origin(Region("us-east-1"), SourceName("orders"), "17", ShardId("shardId-0"), SequenceNumber(10**128), 3)
 EVENT = Quarantined(
@@ -119,3 +121,49 @@ async def test_more_marks_than_a_listing_has_are_all_found(case: tuple[Quarantin
     for key in keys:
         await quarantine.hold(LINK, key)
     assert await quarantine.held(LINK) == {key_digest(key) for key in keys}
+
+
+def put_away(number: int, link: LinkName = LINK) -> Quarantined:
+    return replace(EVENT, link=link, origin=replace(ORIGIN, sub_sequence=number), data=b"%d" % number, at_ms=number)
+
+
+async def test_people_see_how_many_there_are_and_the_newest(case: tuple[Quarantine, Kept]) -> None:
+    quarantine, _ = case
+    reader = cast("QuarantineReader", quarantine)
+    assert await reader.kept(LINK, 10) == ports.Kept(0, [])
+    for number in range(5):
+        await quarantine.put(put_away(number))
+    await quarantine.put(put_away(9, OTHER))
+    await quarantine.hold(LINK, "a key")
+    kept = await reader.kept(LINK, 2)
+    assert (kept.total, len(kept.newest)) == (5, 2)
+    everything = await reader.kept(LINK, 10)
+    assert {document.data for document in everything.newest} == {b"0", b"1", b"2", b"3", b"4"}
+    [other] = (await reader.kept(OTHER, 10)).newest
+    assert (other.link, other.reason, other.origin) == (OTHER, EVENT.reason, put_away(9).origin.key)
+
+
+async def test_a_document_is_found_by_how_its_id_begins_on_its_link_only(case: tuple[Quarantine, Kept]) -> None:
+    quarantine, _ = case
+    reader = cast("QuarantineReader", quarantine)
+    await quarantine.put(put_away(1))
+    await quarantine.put(put_away(2))
+    wanted = document_id(put_away(2).origin.key)
+    assert [document.data for document in await reader.find(LINK, wanted[:12])] == [b"2"]
+    assert len(await reader.find(LINK, "")) == 2
+    assert await reader.find(OTHER, wanted) == []
+
+
+@pytest.mark.parametrize("place", ["file", "s3"])
+async def test_what_is_no_document_is_named(place: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if place == "file":
+        (tmp_path / "orders@eu-west-1").mkdir()
+        (tmp_path / "orders@eu-west-1" / "odd.json").write_text("[]")
+        with pytest.raises(StoreUnavailable, match=r"odd\.json is no document of ours"):
+            await FileQuarantine(tmp_path).kept(LINK, 1)
+        return
+    async with AwsSession().client("s3", "us-east-1", request.getfixturevalue("aws_url")) as client:
+        await client.create_bucket(Bucket="odd-documents")
+        await client.put_object(Bucket="odd-documents", Key=f"{LINK}/odd.json", Body=b"[]")
+        with pytest.raises(StoreUnavailable, match=r"odd\.json is no document of ours"):
+            await S3Quarantine(client, "odd-documents", "").kept(LINK, 1)

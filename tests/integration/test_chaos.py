@@ -27,7 +27,7 @@ pytestmark = [
 class DrillProcess:
     """A running ``chaos run`` whose children carry its mark and whose files are under ``files``."""
 
-    def __init__(self, experiment: Path, workdir: Path, *, seconds: float) -> None:
+    def __init__(self, experiment: Path, workdir: Path, *, seconds: float, workers: int = 1) -> None:
         self.files = workdir / "files"
         self.files.mkdir()
         self.journal_path = workdir / "journal.json"
@@ -43,6 +43,7 @@ class DrillProcess:
                 MARK: self._mark,
                 "DRILL_EVENTS": "3000",
                 "DRILL_SECONDS": f"{seconds:g}",
+                "DRILL_WORKERS": str(workers),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -117,7 +118,7 @@ def action(func: str, **arguments: object) -> dict[str, Any]:
 def test_a_killed_worker_and_a_lost_region_under_load_change_nothing_in_the_end(
     tmp_path: Path, drills: list[DrillProcess]
 ) -> None:
-    drills.append(DrillProcess(EXPERIMENT, tmp_path, seconds=20))
+    drills.append(DrillProcess(EXPERIMENT, tmp_path, seconds=14, workers=2))
     status, journal = drills[0].finish()
     assert (status, journal["status"], journal["deviated"]) == (0, "completed", False), journal
     assert [run["status"] for run in journal["run"]] == ["succeeded"] * len(journal["experiment"]["method"])

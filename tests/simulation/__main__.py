@@ -1,16 +1,18 @@
 """``make simulate SEEDS=n [FROM=n]`` runs seeds on all cores, ``make simulate TRACE=n`` tells one history in full."""
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 
 from .regressions import REGRESSIONS, load
 from .report import explain
 from .run import play, simulate
 from .world import Outcome
 
+CHUNK, CHUNKS_A_PROCESS = 5, 20
+"""Seeds. What a history leaves behind makes those after it slower."""
 EXPLAINED = 3
 """So many failing seeds are told at length."""
 
@@ -31,8 +33,9 @@ def main() -> int:
 def _run(seeds: range, processes: int) -> int:
     begun_s = time.monotonic()
     failed: list[int] = []
-    with ProcessPoolExecutor(processes) as pool:
-        for outcome in pool.map(simulate, seeds, chunksize=5):
+    # Not concurrent.futures: with max_tasks_per_child its pool hangs in Python 3.11 when its processes end together.
+    with multiprocessing.Pool(processes, maxtasksperchild=CHUNKS_A_PROCESS) as pool:
+        for outcome in pool.imap(simulate, seeds, chunksize=CHUNK):
             if outcome.breaches:
                 failed.append(outcome.seed)
                 long = len(failed) <= EXPLAINED

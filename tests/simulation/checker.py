@@ -6,7 +6,7 @@ simulator share can't hide. An event is known by the number ``n`` in its bytes.
 
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -213,13 +213,17 @@ class Checker:
             self._forgive(number, region, peer)
 
     def _forgive(self, number: int, region: str, peer: str) -> None:
-        """The event will not come to the peer this way, nor to those behind it."""
-        self.missing.pop((number, peer), None)
-        self._forgiven.add((number, peer))
+        """The event will not come to the peer this way, nor to those behind it: under any topology with that way."""
         origin = self._born[number][0]
         for children in self._routes.values():
-            for further in children[origin, peer]:
-                self._forgive(number, peer, further)
+            if peer in children[origin, region]:
+                self._forgive_from(number, peer, children)
+
+    def _forgive_from(self, number: int, region: str, children: Mapping[tuple[str, str], Collection[str]]) -> None:
+        self.missing.pop((number, region), None)
+        self._forgiven.add((number, region))
+        for further in children[self._born[number][0], region]:
+            self._forgive_from(number, further, children)
 
     def _number(self, data: bytes) -> int | None:
         try:

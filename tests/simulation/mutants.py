@@ -12,7 +12,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 from msgspec.structs import replace
@@ -613,6 +612,10 @@ def hunt(name: str, seeds_max: int = SEEDS_MAX) -> tuple[int, str] | None:
     return None
 
 
+def _hunted(name: str) -> tuple[str, tuple[int, str] | None]:
+    return name, hunt(name)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
     parser.add_argument("names", nargs="*", default=list(MUTANTS))
@@ -620,16 +623,14 @@ def main() -> int:
     args = parser.parse_args()
     begun_s = time.monotonic()
     missed = 0
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.processes, mp_context=context, max_tasks_per_child=1) as pool:
-        hunts = {pool.submit(hunt, name): name for name in args.names}
-        for done in as_completed(hunts):
-            found = done.result()
+    # Not concurrent.futures: with max_tasks_per_child its pool can hang in Python 3.11.
+    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
+        for name, found in pool.imap_unordered(_hunted, args.names):
             told = f"seed {found[0]:4}: {found[1]}" if found else f"not found in {SEEDS_MAX} seeds"
             if found is not None and MISFIT.search(found[1]):
                 told = f"does not fit the code any more: {found[1]}"
             missed += found is None or MISFIT.search(found[1]) is not None
-            print(f"{hunts[done]:36} {told}", flush=True)
+            print(f"{name:36} {told}", flush=True)
     print(f"{len(args.names)} mutants, {missed} not found, {time.monotonic() - begun_s:.0f} s")
     return 1 if missed else 0
 

@@ -32,8 +32,9 @@ from replicator.core.model import (
     SourceName,
 )
 from replicator.core.peer_clock import PeerTime
+from replicator.core.quarantine_document import Quarantined
 from replicator.errors import Fenced, InDoubt, Misconfigured, PositionLost, Refused, StoreUnavailable, TransientError
-from replicator.ports import ClaimScope, ClaimSession, Cursor, Entry, Found, Page, Quarantined, SinkLimits, SourceInfo
+from replicator.ports import ClaimScope, ClaimSession, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
 from .network import Lost, Wire, at_once
 

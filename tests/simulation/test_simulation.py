@@ -167,3 +167,14 @@ def test_the_checker_lets_a_checkpoint_pass_what_is_in_the_quarantine() -> None:
     made.quarantined("a", "b", b"[3]")
     made.checkpointed(2.0, "a", ANY, "b", 3)
     assert made.breaches == []
+
+
+@pytest.mark.parametrize(("at", "peer", "still_missing"), [("c", "b", set()), ("a", "b", {"a"}), ("c", "a", set())])
+def test_the_checker_expects_what_is_held_only_where_no_topology_leads_there_behind_it(
+    at: str, peer: str, still_missing: set[str]
+) -> None:
+    # From c the chain goes c, b, a and the hub c, a, b: together they are a cycle (seed 1551).
+    made = Checker(("a", "b", "c"), ("chain", "hub"), holds_keys=True)
+    made.produced(0.0, "c", ANY, 1, "k", b'{"n":1}', "good")
+    made.quarantined(at, peer, b'{"n":1}')
+    assert {region for _, region in made.missing} == still_missing

@@ -12,7 +12,8 @@ from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.core.model import Lease, SequenceNumber
-from replicator.ports import Entry, Quarantined, SinkLimits
+from replicator.core.quarantine_document import Quarantined
+from replicator.ports import Entry, SinkLimits
 from replicator.worker.service import Service
 
 from . import ports

@@ -11,7 +11,8 @@ import yaml
 
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.cli import _parser, main
-from replicator.core.model import LinkName
+from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
+from replicator.core.quarantine_document import Quarantined, document_id
 
 HERE = Path(__file__).parent
 MESH = str(HERE / "good_configs" / "mesh.yaml")
@@ -205,6 +206,38 @@ def test_a_held_key_is_shown_and_released(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out == ""
     assert main(["quarantine", "release", *at, "--link", "orders:mars", "--key", "x"]) == 1
     assert "there is no link orders:mars in us-east-1, only orders:" in capsys.readouterr().err
+
+
+def test_what_is_in_quarantine_is_listed_and_shown(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    file = tmp_path / "replicator.yaml"
+    in_s3 = "quarantine: {s3_bucket: poison, s3_prefix: orders/}"
+    file.write_text(Path(MESH).read_text().replace(in_s3, f"quarantine: {{directory: {tmp_path}}}"))
+    at = ["--config", str(file), "--region", "us-east-1"]
+    origin = Origin(Region("us-east-1"), SourceName("orders"), "17", ShardId("shardId-0"), SequenceNumber(49), 0)
+    event = Quarantined(
+        LinkName("orders:eu-west-1"), "not_json", "char 0", origin, "k\x1b[2J", b"\xff\x00broken", 0, 1_700_000_000_000
+    )
+    asyncio.run(FileQuarantine(tmp_path).put(event))
+
+    assert main(["quarantine", "list", *at]) == 0
+    text = capsysbinary.readouterr().out.decode()
+    document = document_id(origin.key)
+    assert all(word in text for word in ("2023-11-14 22:13:20Z", document[:10], "not_json", "k\\x1b[2J", "char 0"))
+    assert "orders:eu-west-1: 1 in quarantine" in text
+    assert "\x1b[2J" not in text, "a key must not move the terminal's cursor"
+
+    assert main(["quarantine", "list", *at, "--link", "orders:eu-west-1", "--json"]) == 0
+    [line] = capsysbinary.readouterr().out.splitlines()
+    assert json.loads(line)["id"] == document
+
+    assert main(["quarantine", "show", document[:8], *at]) == 0
+    text = capsysbinary.readouterr().out.decode()
+    assert "ff 00 62 72 6f 6b 65 6e" in text
+    assert "..broken" in text
+    assert main(["quarantine", "show", document, *at, "--raw"]) == 0
+    assert capsysbinary.readouterr().out == b"\xff\x00broken"
+    assert main(["quarantine", "show", "none", *at]) == 1
+    assert b"has an id that begins with 'none'" in capsysbinary.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--seconds", "-3"], ["--seconds", "0"], ["--events", "0"], ["--events", "x"]])
