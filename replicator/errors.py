@@ -53,6 +53,10 @@ class PoisonEvent(ReplicatorError):
         self.reason = reason
         self.detail = detail
 
+    def anew(self) -> "PoisonEvent":
+        """Itself without a traceback. One that is kept and raised would keep all that its frames refer to."""
+        return PoisonEvent(self.reason, self.detail)
+
 
 class Fenced(ReplicatorError):
     """Another owner holds the lease or the claims now; stop this shard at once, settle and checkpoint nothing more."""

@@ -78,8 +78,6 @@ class Admission:
                     continue
                 entry = prepared.entry or self._entry(prepared)
                 key = entry.partition_key
-                if holds and key in self._held:
-                    raise key_held()
                 size = len(entry.data) + (len(key) if key.isascii() else len(key.encode()))
                 if size > self._size_max:
                     raise self._oversize(size)
@@ -89,6 +87,8 @@ class Admission:
                 continue
             span.size_bytes += size
             item = Item(prepared, span, entry, size, len(items))
+            if holds and key in self._held:
+                item.is_held = True
             first = under_way.get(prepared.claim)
             if first is None:
                 span.pending += 1
@@ -108,7 +108,7 @@ class Admission:
     def _decide(self, prepared: Prepared) -> Forward | Drop:
         """Raises PoisonEvent."""
         if prepared.poison is not None:
-            raise prepared.poison
+            raise prepared.poison.anew()
         assert prepared.route is not None, "only poison has none"
         return self._decision(prepared.route)
 
@@ -125,7 +125,7 @@ class Admission:
         if not prepared.claim:
             self._preparer.complete(prepared)
             if prepared.poison is not None:
-                raise prepared.poison
+                raise prepared.poison.anew()
         return self._preparer.entry(prepared)
 
     def _oversize(self, size: int) -> PoisonEvent:

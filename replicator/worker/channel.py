@@ -31,7 +31,7 @@ from replicator.core.model import (
 from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, PositionLost, TransientError
 from replicator.ports import Cursor
-from replicator.worker.admission import Admission
+from replicator.worker.admission import Admission, key_held
 from replicator.worker.claiming import Claiming
 from replicator.worker.doubt import Doubt
 from replicator.worker.held_keys import HeldKeys
@@ -280,10 +280,15 @@ class Channel:
         items, done = span.items, self._done_before(span.items, verdicts)
         if done:
             items = [item for item in items if item not in done]
+        held = [item for item in items if item.is_held] if self._held.is_on else []
+        if held:
+            items = [item for item in items if not item.is_held]
         if self._heritage.is_unproven:
             self.link.count("possible_duplicates_total", len(items))
         self._publisher.add(items)
         self._close(done)
+        for item in held:
+            await self._poisoned(item, key_held())
 
     def _done_before(self, items: Sequence[Item], verdicts: bytes) -> set[Item]:
         done = {item for item, verdict in zip(items, verdicts, strict=True) if verdict == DONE}
@@ -298,6 +303,7 @@ class Channel:
 
     async def _poisoned(self, item: Item, poison: PoisonEvent) -> None:
         await self._admission.quarantine(item.prepared, poison, item.attempts)
+        item.is_put_away = True
         self._close((item,))
 
     def _close(self, items: Iterable[Item]) -> None:

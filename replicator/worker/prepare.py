@@ -112,7 +112,7 @@ class Preparer:
             if tag is not None:
                 self._check(tag)
         except PoisonEvent as exc:
-            return Prepared(record, self._birthplace, poison=_why_plain(record.data) or exc)
+            return Prepared(record, self._birthplace, poison=_why_plain(record.data) or exc.anew())
         route = self._route_of(tag) if tag else self._route_from_here(self._generation_at(record.arrival_ms))
         claim = _claim(route.origin, self._event_id(record, decoded), decoded)
         return Prepared(record, self._birthplace, route, claim, decoded=decoded)
@@ -205,7 +205,7 @@ def _why_plain(data: bytes) -> PoisonEvent | None:
     try:
         unpack(data)
     except PoisonEvent as exc:
-        return exc
+        return exc.anew()
     return PoisonEvent("bad_aggregate", "this is a KPL aggregate inside a KPL aggregate")
 
 

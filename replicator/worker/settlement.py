@@ -83,7 +83,7 @@ class Settlement:
         """Settle what is done until cancelled. Raises Fenced."""
         while True:
             span = await self._finished.get()
-            span.is_marked = await self._claiming.settle(span.session, span.batch, (), self._mark())
+            span.is_marked = await self._claiming.settle(span.session, span.batch, _put_away(span), self._mark())
             span.is_finished = True
             self.open_bytes -= span.size_bytes
             self._on_settled(span)
@@ -109,7 +109,7 @@ class Settlement:
     async def _settle_part(self, span: Span) -> None:
         if span.is_marked:
             return
-        undone = [item.index for item in span.items if not item.is_done]
+        undone = [item.index for item in span.items if not item.is_done or item.is_put_away]
         if span.pending == 0 or len(undone) < len(span.items):
             span.is_marked = await self._claiming.settle(span.session, span.batch, undone, self._mark())
             span.is_finished = span.pending == 0
@@ -117,3 +117,8 @@ class Settlement:
     def _mark(self) -> SequenceNumber:
         position = self._watermark.position
         return position.sequence if isinstance(position, After) else SequenceNumber(0)
+
+
+def _put_away(span: Span) -> list[int]:
+    """Places of events in quarantine: who writes them again later must not find that they were done."""
+    return [item.index for item in span.items if item.is_put_away]

@@ -596,6 +596,17 @@ def clock_of_the_peer_ahead() -> None:
     put(PeerClock, "at", at)
 
 
+@mutant
+def held_without_asking() -> None:
+    """An event of a held key is put away, though a former owner may have sent it before its key was held."""
+
+    def done_before(self: Channel, items: Sequence[Item], verdicts: bytes) -> set[Item]:
+        return {item for item in original(self, items, verdicts) if not item.is_held}
+
+    original = Channel._done_before
+    put(Channel, "_done_before", done_before)
+
+
 # --- running -------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from .checker import Checker
+from .loop import VirtualLoop
 from .mutants import MUTANTS
 from .regressions import REGRESSIONS, load
 from .report import explain
@@ -88,6 +89,16 @@ def _python(code: str, hash_seed: str = "0") -> str:
         [sys.executable, "-c", code], cwd=root, env=environment, check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
+
+
+def test_a_history_that_is_over_leaves_nothing_behind() -> None:
+    # A poison event that was raised kept its frames, and with them the page it came in, for ever.
+    gc.collect()
+    before = sum(isinstance(found, VirtualLoop) for found in gc.get_objects())
+    outcomes = [simulate(seed) for seed in range(5001, 5009)]
+    assert any("events_quarantined_total" in name for outcome in outcomes for name in outcome.totals)
+    gc.collect()
+    assert sum(isinstance(found, VirtualLoop) for found in gc.get_objects()) == before
 
 
 # --- the checker itself --------------------------------------------------------------------------------------------

@@ -77,6 +77,31 @@ async def test_what_waits_behind_an_event_that_the_peer_refuses_is_put_away_as_w
     ]
 
 
+async def test_what_was_put_away_may_be_written_again_within_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event in quarantine is not done: the claim store must not know it when a person puts it back."""
+    monkeypatch.setattr(held_keys, "REFRESH_S", 0.01)
+    world = holding()
+    refused = True
+
+    def refuse(entries: Sequence[Entry]) -> None:
+        if refused and any(b'"bad"' in entry.data for entry in entries):
+            raise Refused("the peer does not like it")
+
+    world.peers[PEER].fault = refuse
+    events = [event(1, bad=1), event(2)]
+    for data in events:
+        world.source.store(Entry(data, "a"))
+    async with running(world):
+        await world.until(lambda: len(world.quarantine.events) == 2)
+        await world.until_at_the_tip()
+        refused = False
+        await world.quarantine.release(LINK, "a")
+        await world.until(lambda: world.service.status()["links"][LINK]["held_keys"] == 0)
+        for data in events:
+            world.source.store(Entry(data, "a"))
+        await world.until(lambda: world.ids(PEER) == ["1", "2"])
+
+
 async def test_the_next_owner_holds_the_same_keys() -> None:
     first = holding()
     first.source.store(Entry(b"\xff", "a"))
