@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/replicator demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n 3 --dist loadgroup -q $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadgroup -q $(ARGS)
 
 SEEDS ?= 1000
 FROM ?= 1
