@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test simulate mutants lint drill faults bench clean setup
+.PHONY: demo test simulate mutants lint drill faults bench bench-check clean setup
 
 setup: $(READY)
 
@@ -42,17 +42,20 @@ drill: $(READY)
 faults: $(READY)
 	$(BIN)/python -m tests.fault_table $(ARGS)
 
-PEERS := tests/benchmarks/peers
+PEERS := tests/benchmarks/peers/loop tests/benchmarks/peers/aws-lambda-stream
 
-bench: $(READY) $(PEERS)/.ready
+bench: $(READY) $(PEERS:=/.ready)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
+bench-check: $(READY)
+	$(BIN)/python -m tests.benchmarks --check $(ARGS)
+
 # The Node contenders are there when npm is; without them the bench says so.
-$(PEERS)/.ready: $(PEERS)/package.json
-	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix $(PEERS); fi
+tests/benchmarks/peers/%/.ready: tests/benchmarks/peers/%/package.json
+	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix $(@D); fi
 	touch $@
 
 clean:
-	rm -rf $(PEERS)/node_modules $(PEERS)/.ready
+	rm -rf $(PEERS:=/node_modules) $(PEERS:=/.ready)
 	rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,10 +13,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 from msgspec import UNSET
 
+from replicator.dev.certificate import Certificate
 from replicator.dev.kinesis_endpoint import KinesisEndpoint
 from replicator.dev.kinesis_limits import Limits, parse_limits
 from replicator.dev.launch import Ready
@@ -41,11 +43,16 @@ async def _serve(args: argparse.Namespace) -> None:
         verify_signatures=not args.no_verify,
     )
     kinesis = await endpoint.start(args.kinesis_port, args.host)
+    kinesis_tls = await _start_tls(endpoint, args) if args.certificate else UNSET
     aws = UNSET if args.kinesis_only else await _start_moto(args.host, args.aws_port)
-    sys.stdout.write(msgspec.json.encode(Ready(True, args.region, kinesis, aws)).decode() + "\n")
+    sys.stdout.write(msgspec.json.encode(Ready(True, args.region, kinesis, aws, kinesis_tls)).decode() + "\n")
     sys.stdout.flush()
     await stopping.wait()
     await endpoint.stop()
+
+
+async def _start_tls(endpoint: KinesisEndpoint, args: argparse.Namespace) -> str:
+    return await endpoint.start_tls(Certificate(args.certificate, args.key).server_context(), args.host)
 
 
 async def _start_moto(host: str, port: int) -> str:
@@ -89,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--key-id", default="test")
     parser.add_argument("--secret", default="test")
     parser.add_argument("--no-verify", action="store_true", help="check a signature's date only, not the signature")
+    parser.add_argument("--certificate", type=Path, help="PEM file; Kinesis is then served over TLS as well")
+    parser.add_argument("--key", type=Path, help="PEM file with the certificate's key")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input closes")
     return parser
 

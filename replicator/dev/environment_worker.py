@@ -71,7 +71,7 @@ class Worker:
             self.log,
             env={**OWN_VARIABLES, **self._variables},
         )
-        self._port = await self.child.ready(_status_port, READY_S)
+        self._port = await self.child.ready(status_port, READY_S)
 
     def kill(self) -> None:
         """SIGKILL; safe to repeat."""
@@ -116,7 +116,7 @@ class _Listening(Struct):
     port: int
 
 
-def _status_port(line: str) -> int | None:
+def status_port(line: str) -> int | None:
     """The port in the log line of a worker that serves its status."""
     if '"status.listening"' not in line:
         return None

@@ -2,12 +2,13 @@
 
 Beside the API it serves unsigned paths: ``POST /_dev/faults`` (a JSON list of `Rule`; ``?seed=N``) adds
 faults, ``DELETE /_dev/faults`` (``?stream=NAME``) clears them, ``POST /_dev/trim`` takes a `Trim` and ``GET
-/_dev/stats`` answers `Stats`. `python -m replicator.dev.aws --kinesis-only` runs it as a process of its
-own.
+/_dev/stats`` answers `Stats`. ``POST /_dev/journal?stream=NAME`` has the times of a stream's records noted, ``DELETE``
+answers them and ends it. `python -m replicator.dev.aws --kinesis-only` runs it as a process of its own.
 """
 
 import asyncio
 import secrets
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from msgspec import Struct
 from replicator.dev import kinesis_wire as wire
 from replicator.dev.kinesis_auth import Signed, Verifier
 from replicator.dev.kinesis_faults import Faults, Kind, Rule
+from replicator.dev.kinesis_journal import Journal
 from replicator.dev.kinesis_limits import Limits
 from replicator.dev.kinesis_state import THROTTLED, KinesisState, expired_iterator
 from replicator.dev.kinesis_wire import KinesisError
@@ -100,6 +102,7 @@ class KinesisEndpoint:
         verify_signatures: bool = True,
     ) -> None:
         self.faults = Faults()
+        self.journal = Journal()
         self.clock = EndpointClock(self.faults)
         self.state = KinesisState(region, self.clock, limits or Limits(), secrets.token_bytes(32))
         self._verifier = Verifier(region, key_id, secret, is_strict=verify_signatures)
@@ -115,6 +118,12 @@ class KinesisEndpoint:
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         return f"http://{host}:{self._runner.addresses[0][1]}"
+
+    async def start_tls(self, context: ssl.SSLContext, host: str = "127.0.0.1") -> str:
+        """Serve the same over TLS as well, on a free port of its own, once `start` has returned; returns the URL."""
+        assert self._runner is not None
+        await web.TCPSite(self._runner, host, 0, ssl_context=context).start()
+        return f"https://{host}:{self._runner.addresses[-1][1]}"
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -149,13 +158,15 @@ class KinesisEndpoint:
         operation = request.headers.get("X-Amz-Target", "").removeprefix(TARGET_PREFIX)
         call = self._decoded(operation, body)
         self._requests[operation] += 1
-        struck = self.faults.strike(operation, self._stream_of(call.request))
+        stream = self._stream_of(call.request)
+        struck = self.faults.strike(operation, stream)
         if "delay" in struck:
             await asyncio.sleep(struck["delay"].ms / 1000)
         signed = Signed(request.method, request.path, request.query_string, request.headers, body)
         self._verifier.check(signed, self.clock.now_ms())
         _raise_before(struck, operation)
         reply = self._answer(call, struck)
+        self._note(stream, reply)
         _raise_after(struck)
         return _encode(reply)
 
@@ -177,6 +188,15 @@ class KinesisEndpoint:
         order = self.faults.shuffled(count) if "shuffle_entries" in struck else None
         return self.state.put_records(call.request, failing, order)
 
+    def _note(self, stream: str | None, reply: wire.Reply) -> None:
+        if stream is None or not self.journal.is_following(stream):
+            return
+        match reply:
+            case wire.PutRecordsReply(records=results):
+                self.journal.stored(stream, results)
+            case wire.GetRecordsReply(records=records):
+                self.journal.handed_out(stream, records)
+
     def _stream_of(self, request: wire.Request) -> str | None:
         """The stream of a request, as far as its own text tells: to match fault rules by."""
         match request:
@@ -197,11 +217,16 @@ class KinesisEndpoint:
                 case "DELETE", "/_dev/faults":
                     self.faults.clear(request.query.get("stream"))
                     return b"{}"
+                case "POST", "/_dev/journal":
+                    self.journal.follow(request.query["stream"])
+                    return b"{}"
+                case "DELETE", "/_dev/journal":
+                    return _encode(self.journal.take(request.query["stream"]))
                 case "POST", "/_dev/trim":
                     return _encode(Trimmed(self._trim(msgspec.json.decode(body, type=Trim))))
                 case "GET", "/_dev/stats":
                     return _encode(self.stats())
-        except ValueError as exc:  # msgspec's errors are ValueErrors
+        except (ValueError, KeyError) as exc:  # msgspec's errors are ValueErrors
             raise KinesisError("ValidationException", str(exc)) from exc
         raise KinesisError("NotFound", f"{request.method} {request.path} is not served.", status=404)
 

@@ -10,12 +10,16 @@ from replicator.dev.processes import Child
 
 
 class Ready(Struct, frozen=True):
-    """The line an AWS process prints when it serves. ``aws`` is missing with ``--kinesis-only``."""
+    """The line an AWS process prints when it serves.
+
+    ``aws`` is missing with ``--kinesis-only``, ``kinesis_tls`` without a certificate.
+    """
 
     ready: bool
     region: str
     kinesis: str
     aws: str | UnsetType = UNSET
+    kinesis_tls: str | UnsetType = UNSET
 
 
 def start_aws(region: str, log: Path, *options: str) -> Child:

@@ -10,7 +10,12 @@ from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
+CHUNKS_MAX = 256
+"""On their way in one direction of a connection; 16 MiB, so a delay of 100 ms leaves 160 MiB a second."""
 BACKLOG = 128
+
+Way = asyncio.Queue[tuple[float, bytes]]
+"""Chunks with the loop time at which they arrive."""
 
 
 @dataclass(slots=True)
@@ -28,8 +33,8 @@ class Counters:
 class Proxy:
     """Forwards connections to ``target`` (``host:port`` or a URL).
 
-    ``delay_ms`` is added to every chunk in both directions; with ``drop_replies`` what the target sends
-    vanishes while requests still reach it. Both can be set at any time.
+    ``delay_ms`` is added in both directions, to everything alike: more is under way meanwhile, as on a long line.
+    With ``drop_replies`` what the target sends vanishes while requests still reach it. Both can be set at any time.
     """
 
     def __init__(self, target: str, *, delay_ms: int = 0, drop_replies: bool = False) -> None:
@@ -127,22 +132,32 @@ class Proxy:
 
     async def _pump_both(self, client: socket.socket, target: socket.socket) -> None:
         """Until both sides have ended, or one failed: then the other is reset, as by a broken network."""
+        up, down = Way(CHUNKS_MAX), Way(CHUNKS_MAX)
         try:
             async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(self._pump_up(client, target))
-                pumps.create_task(self._pump_down(target, client))
+                pumps.create_task(self._receive(client, up))
+                pumps.create_task(self._send_up(up, target))
+                pumps.create_task(self._receive(target, down))
+                pumps.create_task(self._send_down(down, client))
         except* OSError:
             _reset_on_close(client)
             _reset_on_close(target)
 
-    async def _pump_up(self, client: socket.socket, target: socket.socket) -> None:
-        while chunk := await self._received(client):
+    async def _receive(self, end: socket.socket, way: Way) -> None:
+        loop = asyncio.get_running_loop()
+        chunk = b"begun"
+        while chunk:
+            chunk = await loop.sock_recv(end, CHUNK_BYTES)
+            await way.put((loop.time() + self.delay_ms / 1000, chunk))
+
+    async def _send_up(self, way: Way, target: socket.socket) -> None:
+        while chunk := await _arrived(way):
             await asyncio.get_running_loop().sock_sendall(target, chunk)
             self.counters.bytes_up += len(chunk)
         target.shutdown(socket.SHUT_WR)
 
-    async def _pump_down(self, target: socket.socket, client: socket.socket) -> None:
-        while chunk := await self._received(target):
+    async def _send_down(self, way: Way, client: socket.socket) -> None:
+        while chunk := await _arrived(way):
             if self.drop_replies:
                 self.counters.bytes_dropped += len(chunk)
                 continue
@@ -150,11 +165,14 @@ class Proxy:
             self.counters.bytes_down += len(chunk)
         client.shutdown(socket.SHUT_WR)
 
-    async def _received(self, end: socket.socket) -> bytes:
-        chunk = await asyncio.get_running_loop().sock_recv(end, CHUNK_BYTES)
-        if self.delay_ms:
-            await asyncio.sleep(self.delay_ms / 1000)
-        return chunk
+
+async def _arrived(way: Way) -> bytes:
+    """The next chunk, once it is due; empty when the sender has ended."""
+    due_s, chunk = await way.get()
+    wait_s = due_s - asyncio.get_running_loop().time()
+    if wait_s > 0:
+        await asyncio.sleep(wait_s)
+    return chunk
 
 
 def _reset_on_close(end: socket.socket) -> None:

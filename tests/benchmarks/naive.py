@@ -32,8 +32,8 @@ async def follow(source: Any, shard: str, options: argparse.Namespace, peers: di
                 event[TAG] = options.source[0]
                 events.append((event["id"], {"Data": json.dumps(event), "PartitionKey": record["PartitionKey"]}))
         await asyncio.gather(*(forward(events, peer, client, redis, options) for peer, client in peers.items()))
-        if not reply["Records"]:
-            await asyncio.sleep(IDLE_S)
+        if options.poll_s is not None or not reply["Records"]:
+            await asyncio.sleep(options.poll_s or IDLE_S)
 
 
 async def forward(events: list[Any], peer: str, client: Any, redis: Any, options: argparse.Namespace) -> None:
@@ -58,12 +58,12 @@ async def main() -> None:
     parser.add_argument("--peer", nargs=2, action="append", required=True)
     parser.add_argument("--redis", required=True)
     parser.add_argument("--stream", required=True)
-    parser.add_argument("--verify", help="the certificate that the endpoints' was signed by")
+    parser.add_argument("--poll-s", type=float, help="how long to wait before every read")
     options = parser.parse_args()
     session = aioboto3.Session()
 
     def client(region: str, url: str) -> Any:
-        return session.client("kinesis", region_name=region, endpoint_url=url, verify=options.verify)
+        return session.client("kinesis", region_name=region, endpoint_url=url)
 
     async with client(*options.source) as source, Redis.from_url(options.redis) as redis:
         peers = {region: await client(region, url).__aenter__() for region, url in options.peer}

@@ -14,6 +14,9 @@ from replicator.core.tag import Tag, TagKeys, encode_tag
 from replicator.ports import Cursor, Page
 from replicator.worker.unpacking import UnpackedSource
 from tests.benchmarks.load import event
+from tests.benchmarks.options import Options
+from tests.benchmarks.regions import Regions
+from tests.benchmarks.report import Section
 
 ROUNDS = 5
 CURSOR = Cursor(ShardId("shardId-000000000000"), TrimHorizon(), "")
@@ -82,3 +85,8 @@ def pure_steps() -> dict[str, float]:
             lambda: signer.headers("Kinesis_20131202.PutRecords", sha256, 1_700_000_000.0, credentials), 2000
         ),
     }
+
+
+async def steps(regions: Regions, options: Options) -> Section:
+    rows = list(pure_steps().items())
+    return Section(f"Steps, best of {ROUNDS} rounds", ("step", "CPU, us an event"), rows, data=dict(rows))
