@@ -1,8 +1,8 @@
 """What happens to each record before anything is claimed: dropped with a reason, quarantined, or made an item.
 
-A copy (same id, same bytes) of an event that is still under way becomes no item of its own: it waits behind the first
-and shares its fate, and the watermark waits with it. An event is under way until its span is settled: only then does
-the claim store know it.
+A copy (same id, same bytes) of an event that is still under way becomes no item of its own: it shares the first one's
+fate, and the watermark, which is contiguous, can't pass it before the first. An event is under way until its span is
+settled: only then does the claim store know it.
 """
 
 import asyncio
@@ -32,15 +32,6 @@ def key_held() -> PoisonEvent:
     return PoisonEvent(KEY_HELD, "an earlier event of its key is in quarantine")
 
 
-def _waits_behind(first: Item, copy: Item) -> bool:
-    """False: the first is done, and so is its copy."""
-    if first.is_done:
-        return False
-    copy.span.pending += 1
-    first.copies = [*(first.copies or ()), copy]
-    return True
-
-
 class Admission:
     """The gate of one (link, shard)."""
 
@@ -64,7 +55,7 @@ class Admission:
         self._decided: dict[Route | None, Forward | Drop] = {}
 
     async def admit(self, span: Span, records: Sequence[Prepared]) -> list[Item]:
-        """The events to claim, in source order; ``span.pending`` counts them and the copies that wait for them."""
+        """The events to claim, in source order; ``span.pending`` counts them."""
         # One loop, with little called in it: it runs for every event on every link.
         drops: Counter[str] = Counter()
         items: list[Item] = []
@@ -85,17 +76,16 @@ class Admission:
                 await self.quarantine(prepared, poison, attempts=0)
                 holds = len(self._held) > 0
                 continue
+            if prepared.claim in under_way:
+                drops["duplicate"] += 1
+                continue
             span.size_bytes += size
+            span.pending += 1
             item = Item(prepared, span, entry, size, len(items))
             if holds and key in self._held:
                 item.is_held = True
-            first = under_way.get(prepared.claim)
-            if first is None:
-                span.pending += 1
-                under_way[prepared.claim] = item
-                items.append(item)
-            elif not _waits_behind(first, item):
-                drops["duplicate"] += 1
+            under_way[prepared.claim] = item
+            items.append(item)
         for reason, number in drops.items():
             self._link.count("events_dropped_total", number, reason=reason)
         return items

@@ -10,7 +10,7 @@ reading the sink back before the first event of this session is sent.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -84,7 +84,7 @@ class Channel:
         self._held = held
         self._share_bytes = share_bytes
         self._settlement = Settlement(claiming, durable.position, admission.settled)
-        self._publisher = Publisher(link, recovery, may_send, self._close, self._poisoned, held)
+        self._publisher = Publisher(link, recovery, may_send, self._settlement.close, self._poisoned, held)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
         self._position = durable.position
@@ -286,7 +286,7 @@ class Channel:
         if self._heritage.is_unproven:
             self.link.count("possible_duplicates_total", len(items))
         self._publisher.add(items)
-        self._close(done)
+        self._settlement.close(done)
         for item in held:
             await self._poisoned(item, key_held())
 
@@ -304,10 +304,7 @@ class Channel:
     async def _poisoned(self, item: Item, poison: PoisonEvent) -> None:
         await self._admission.quarantine(item.prepared, poison, item.attempts)
         item.is_put_away = True
-        self._close((item,))
-
-    def _close(self, items: Iterable[Item]) -> None:
-        self.link.count("events_dropped_total", self._settlement.close(items), reason="duplicate")
+        self._settlement.close((item,))
 
     # --- what is durable -------------------------------------------------------------------------------------------
 

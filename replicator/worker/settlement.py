@@ -56,28 +56,18 @@ class Settlement:
     def opened(self, span: Span) -> None:
         """The span's size and number of events are known now; one without events is done."""
         self.open_bytes += span.size_bytes
-        self._count_down(span)
+        span.pending -= 1
+        if span.pending == 0:
+            self._finished.put_nowait(span)
 
-    def close(self, items: Iterable[Item]) -> int:
-        """The events are done, and so are the copies that waited for them; answers how many copies."""
-        copies = 0
+    def close(self, items: Iterable[Item]) -> None:
+        """The events are done."""
         for item in items:
             item.is_done = True
-            if item.copies is not None:
-                copies += len(item.copies)
-                for copy in item.copies:
-                    self._count_down(copy.span)
-                item.copies = None
             span = item.span
             span.pending -= 1
             if span.pending == 0:
                 self._finished.put_nowait(span)
-        return copies
-
-    def _count_down(self, span: Span) -> None:
-        span.pending -= 1
-        if span.pending == 0:
-            self._finished.put_nowait(span)
 
     async def run(self) -> None:
         """Settle what is done until cancelled. Raises Fenced."""

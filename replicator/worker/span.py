@@ -32,7 +32,7 @@ class Span(Struct, eq=False):
 
 
 class Item(Struct, eq=False):
-    """One event on its way. ``index`` is its place in the span's claim; ``copies`` wait until it is done.
+    """One event on its way. ``index`` is its place in the span's claim.
 
     ``is_held``: its key is, so it goes to quarantine unless it turns out to be done; ``is_put_away``: there it is.
     ``packed``: those behind it in its lane that travel in its record now; ``packed_max``: how many it may hold.
@@ -47,7 +47,6 @@ class Item(Struct, eq=False):
     is_done: bool = False
     is_held: bool = False
     is_put_away: bool = False
-    copies: list["Item"] | None = None
     packed: Sequence["Item"] = ()
     packed_max: int = PACKED_EVENTS_MAX
 

@@ -27,7 +27,7 @@ from replicator.core.topology import Topologies
 from replicator.core.watermark import Watermark
 from replicator.errors import InDoubt, PoisonEvent, Refused
 from replicator.ports import ClaimSession, Found, Page
-from replicator.worker import admission, leasing
+from replicator.worker import leasing
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming
@@ -123,9 +123,9 @@ def copies_forgotten_when_done() -> None:
     """A copy of an event that is stored but not settled yet is taken for a new event."""
 
     class Forgetful(dict[bytes, Item]):
-        def get(self, claim: bytes, default: Any = None) -> Any:
-            first = super().get(claim)
-            return None if first is None or first.is_done else first
+        def __contains__(self, claim: object) -> bool:
+            first = self.get(claim)  # type: ignore[call-overload] - as the caller's
+            return first is not None and not first.is_done
 
     def made(self: Admission, *args: Any) -> None:
         original(self, *args)
@@ -134,13 +134,6 @@ def copies_forgotten_when_done() -> None:
     original = Admission.__init__
     put(Admission, "__init__", made)
     put(Admission, "settled", lambda self, span: [self._open.pop(item.prepared.claim, None) for item in span.items])
-
-
-@mutant
-def copies_dropped_at_once() -> None:
-    """A copy is dropped while the first is still under way, and the watermark passes it."""
-
-    put(admission, "_waits_behind", lambda first, copy: False)
 
 
 # --- the right to send ---------------------------------------------------------------------------------------------
