@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 
 from replicator.adapters.dynamodb_leases import DynamoDbLeases
+from replicator.adapters.dynamodb_streams_source import DynamoDbStreamsSource
 from replicator.adapters.kinesis_sink import Bodies, KinesisSink
 from replicator.adapters.kinesis_source import KinesisSource
 from replicator.adapters.logs import configure_logs
@@ -24,16 +25,20 @@ from replicator.adapters.quarantine_s3 import S3Quarantine
 from replicator.adapters.redis_claims import RedisClaims, connect
 from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
+from replicator.aws.dynamodb_streams_api import SERVICE as DYNAMODB
+from replicator.aws.dynamodb_streams_api import STREAMS_ENDPOINT, STREAMS_PREFIX, TABLE_PREFIX, DynamoDbStreamsApi
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import JSON_1_0, JsonApi, http_session
 from replicator.config import Config
-from replicator.core.formats import make_format
+from replicator.config_sources import DynamoDbSourceConfig, SourceConfig
+from replicator.core.changes import ChangeFormat
+from replicator.core.formats import Format, make_format
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Region, SourceName
 from replicator.core.tag import TagKeys
 from replicator.errors import ConfigError
-from replicator.ports import Quarantine
+from replicator.ports import Quarantine, Source
 from replicator.tuning import tune_process
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
@@ -159,8 +164,11 @@ class _Builder:
             routes=topologies,
             keys=self._tag_keys(),
         )
-        peers = sorted(topologies.links_from(self._region))
-        sources = [await self._source(SourceName(name), peers, http) for name in config.sources]
+        sources = [
+            await self._source(SourceName(name), peers, http)
+            for name in config.sources
+            if (peers := config.peers(name, self._region, topologies))
+        ]
         settings = ServiceSettings(
             leases=LeaseSettings(
                 config.leases.duration_s, config.leases.renew_s, read_units_per_s=config.leases.read_units_per_s
@@ -206,8 +214,8 @@ class _Builder:
 
     async def _source(self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession) -> SourceSetup:
         source, limits = self._config.sources[name], self._config.limits
-        api = await self._kinesis(self._region, source.stream_in(self._region), http)
-        event_format = make_format(source.format, event_id_field=source.event_id_field, opaque=source.opaque)
+        is_table = isinstance(source, DynamoDbSourceConfig)
+        adapter, event_format = await self._reader(source, http)
         log = LogSettings(
             window_bytes=limits.memory_bytes,
             records_per_read=source.records_per_read,
@@ -216,7 +224,29 @@ class _Builder:
         )
         bodies = Bodies(BODIES_KEPT if len(peers) > 1 else 0)
         links = tuple([await self._link(name, peer, http, bodies) for peer in peers])
-        return SourceSetup(name, KinesisSource(api), event_format, links, source.start_position, log)
+        return SourceSetup(name, adapter, event_format, links, source.start_position, log, is_home=is_table)
+
+    async def _reader(self, source: SourceConfig, http: aiohttp.ClientSession) -> tuple[Source, Format]:
+        if isinstance(source, DynamoDbSourceConfig):
+            return await self._table(source, http)
+        api = await self._kinesis(self._region, source.reads_in(self._region), http)
+        event_format = make_format(source.format, event_id_field=source.event_id_field, opaque=source.opaque)
+        return KinesisSource(api), event_format
+
+    async def _table(self, source: DynamoDbSourceConfig, http: aiohttp.ClientSession) -> tuple[Source, Format]:
+        endpoints, table = self._config.regions[self._region].endpoints, source.reads_in(self._region)
+        tables = await self._dynamodb(DYNAMODB, endpoints.dynamodb, TABLE_PREFIX, http)
+        streams = await self._dynamodb(STREAMS_ENDPOINT, endpoints.dynamodb_streams, STREAMS_PREFIX, http)
+        api = DynamoDbStreamsApi(tables, streams, table, self._config.limits.request_timeout_s)
+        is_global_ok, needs_images = source.written_here != "all", source.mode != "raw"
+        adapter = DynamoDbStreamsSource(api, is_global_ok=is_global_ok, needs_images=needs_images)
+        return adapter, ChangeFormat(source.rules(self._region))
+
+    async def _dynamodb(self, endpoint: str, custom: str, prefix: str, http: aiohttp.ClientSession) -> JsonApi:
+        url = await self._aws.endpoint(endpoint, self._region, custom)
+        return JsonApi(
+            http, self._aws, service=DYNAMODB, region=self._region, url=url, prefix=prefix, content_type=JSON_1_0
+        )
 
     async def _link(self, name: SourceName, peer: Region, http: aiohttp.ClientSession, bodies: Bodies) -> Link:
         config = self._config
@@ -238,7 +268,7 @@ class _Builder:
             on_poison=chosen.on_poison,
             backoff_max_s=limits.backoff_max_s,
         )
-        api = await self._kinesis(peer, sink.stream_in(peer), http)
+        api = await self._kinesis(peer, sink.writes_in(peer), http)
         adapter = KinesisSink(
             api,
             bodies=bodies,

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from replicator.config import Config
+from replicator.config_sources import KinesisSourceConfig
 from replicator.core.capacity import Figures, Load, Need, Prices, need
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Region
@@ -24,7 +25,7 @@ def load_of(config: Config, region: Region, *, rate: float, size: int, shards: i
     return Load(
         rate=rate,
         size=size,
-        sources=len(config.sources),
+        sources=sum(isinstance(source, KinesisSourceConfig) for source in config.sources.values()),
         shards=shards,
         window_s=config.redis_in(region).window_s,
         reads_per_s=config.limits.reads_per_s,

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from replicator.config_base import FieldError, Model, Name, RegionName, StreamName, time_of
+from replicator.config_base import FieldError, Model, Name, RegionName
+from replicator.config_sources import DynamoDbSourceConfig, SinkConfig, SourceConfig
 from replicator.config_topology import TopologyConfig
-from replicator.core.formats import FormatName
-from replicator.core.model import AtTimestamp, LinkName, Position, Region, TrimHorizon
+from replicator.core.model import LinkName, Region
 from replicator.core.topology import Topologies
 from replicator.errors import ConfigError
 
@@ -66,9 +66,10 @@ class Endpoints(Model):
 
     kinesis: str = ""
     dynamodb: str = ""
+    dynamodb_streams: str = ""
     s3: str = ""
 
-    @field_validator("kinesis", "dynamodb", "s3")
+    @field_validator("kinesis", "dynamodb", "dynamodb_streams", "s3")
     @classmethod
     def _url(cls, url: str) -> str:
         parts = urlsplit(url)
@@ -80,50 +81,6 @@ class Endpoints(Model):
 class RegionConfig(Model):
     endpoints: Endpoints = Endpoints()
     redis: RedisConfig | None = Field(None, description="In place of the top-level redis block")
-
-
-class SourceConfig(Model):
-    kind: Literal["kinesis"] = "kinesis"
-    stream: StreamName
-    streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
-    format: FormatName = "json"
-    event_id_field: str = Field("id", min_length=1, description="Top-level field with the event id (format json)")
-    opaque: Literal["refuse", "wrap"] = "refuse"
-    start: str = Field("latest", description="latest, trim_horizon, or a time such as 2026-11-01T00:00:00Z")
-    sink: Name = Field(description="The sink in the peers that takes this source's events")
-    records_per_read: int = Field(1000, ge=1, le=10_000)
-
-    @field_validator("start")
-    @classmethod
-    def _start(cls, start: str) -> str:
-        if start not in {"latest", "trim_horizon"}:
-            try:
-                time_of(start)
-            except ValueError as exc:
-                raise ValueError(f"{exc}; or write latest or trim_horizon") from None
-        return start
-
-    def stream_in(self, region: str) -> str:
-        return self.streams.get(region, self.stream)
-
-    def start_position(self, now_ms: int) -> Position:
-        """`latest` is the time now: a LATEST iterator is no durable place."""
-        match self.start:
-            case "latest":
-                return AtTimestamp(now_ms)
-            case "trim_horizon":
-                return TrimHorizon()
-        return AtTimestamp(int(time_of(self.start).timestamp() * 1000))
-
-
-class SinkConfig(Model):
-    kind: Literal["kinesis"] = "kinesis"
-    stream: StreamName
-    streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
-    record_bytes_max: int = Field(1024 * 1024, ge=1024, le=10 * 1024 * 1024)
-
-    def stream_in(self, region: str) -> str:
-        return self.streams.get(region, self.stream)
 
 
 class LinkDefaults(Model):
@@ -277,6 +234,13 @@ class Config(Model):
         """All generations, compiled and proven. Raises TopologyError."""
         names = self.region_names
         return Topologies(*[generation.compile(names) for generation in (self.topology, *self.topology.previous)])
+
+    def peers(self, source: str, here: Region, topologies: Topologies) -> list[Region]:
+        """Where the links of a source lead from ``here``: a hub's to peers, a table's into the region's own hub."""
+        chosen = self.sources[source]
+        if isinstance(chosen, DynamoDbSourceConfig):
+            return [here] if chosen.is_in(here) else []
+        return sorted(topologies.links_from(here))
 
     def link(self, source: str, here: str, peer: str) -> LinkDefaults:
         """What holds for one link: the defaults, then the overrides that match it, the more special last."""

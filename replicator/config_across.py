@@ -7,10 +7,14 @@ from itertools import pairwise
 from replicator.config import Config, LinkDefaults
 from replicator.config_in_doubt import in_doubt
 from replicator.config_regions import named_regions
+from replicator.config_sources import DynamoDbSourceConfig, KinesisSourceConfig
 from replicator.config_topology import GenerationConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.model import Region
 from replicator.core.topology import Topologies, TopologyError
+
+TABLE_FORMATS = ("json", "lambda-stream")
+"""Which formats of a hub take the events that tables tell."""
 
 
 def across(document: Document, config: Config) -> Iterator[Problem]:
@@ -26,6 +30,7 @@ def across(document: Document, config: Config) -> Iterator[Problem]:
     if not unproven:
         topologies = config.topologies()
         yield from _idle_overrides(document, config, topologies)
+        yield from _homeless(document, config)
         yield from _idle_aggregation(document, config, topologies)
         if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
             yield from _relays(document, config)
@@ -119,14 +124,14 @@ def _idle_overrides(document: Document, config: Config, topologies: Topologies) 
     """Settings for a link that no region has would be obeyed by nobody."""
     for index, link in enumerate(config.links):
         places = [Region(link.at)] if link.at else config.region_names
-        if {link.peer, *places} <= config.regions.keys() and not any(
-            link.peer in topologies.links_from(here) for here in places
-        ):
-            senders = [here for here in config.region_names if link.peer in topologies.links_from(here)]
+        if not {link.peer, *places} <= config.regions.keys() or link.source not in config.sources:
+            continue
+        senders = [here for here in config.region_names if link.peer in config.peers(link.source, here, topologies)]
+        if not set(places) & set(senders):
             yield Problem(
                 document.value_place(("links", index)),
-                f"no link goes from {' or '.join(places)} to {link.peer} in this topology; "
-                f"those that do come from: {', '.join(senders)}",
+                f"no link of {link.source} goes from {' or '.join(places)} to {link.peer} in this topology; "
+                f"those that do come from: {', '.join(senders) or 'nowhere'}",
             )
 
 
@@ -140,7 +145,9 @@ def _idle_aggregation(document: Document, config: Config, topologies: Topologies
         return
     for index, link in enumerate(config.links):
         places = [Region(link.at)] if link.at else config.region_names
-        here = [place for place in places if link.peer in topologies.links_from(place)]
+        if link.source not in config.sources:
+            continue
+        here = [place for place in places if link.peer in config.peers(link.source, place, topologies)]
         if any(_packs_without_lanes(config.link(link.source, place, link.peer)) for place in here):
             yield Problem(document.value_place(("links", index)), message)
 
@@ -154,11 +161,42 @@ def _relays(document: Document, config: Config) -> Iterator[Problem]:
     for name, source in config.sources.items():
         for region in config.region_names:
             sink = config.sinks.get(source.sink)
-            if sink is not None and sink.stream_in(region) != source.stream_in(region):
+            if not isinstance(source, KinesisSourceConfig) or sink is None:
+                continue
+            if sink.writes_in(region) != source.reads_in(region):
                 yield Problem(
                     document.value_place(("sources", name, "sink")),
                     f"sources.{name}: this topology relays, but in {region} its sink is stream "
-                    f"'{sink.stream_in(region)}' and the relay reads "
-                    f"'{source.stream_in(region)}'; make them one",
+                    f"'{sink.writes_in(region)}' and the relay reads "
+                    f"'{source.reads_in(region)}'; make them one",
                 )
                 break
+
+
+def _homeless(document: Document, config: Config) -> Iterator[Problem]:
+    """Events of a table enter the region's hub, and leave from there only when something reads it that knows them."""
+    for name, source in config.sources.items():
+        sink = config.sinks.get(source.sink)
+        if not isinstance(source, DynamoDbSourceConfig) or sink is None:
+            continue
+        for region in filter(source.is_in, config.region_names):
+            stream, place = sink.writes_in(region), document.value_place(("sources", name, "sink"))
+            hubs = [hub for hub in _hubs(config) if hub.reads_in(region) == stream]
+            if not hubs:
+                yield Problem(
+                    place,
+                    f"sources.{name}: its events go to stream '{stream}' of {region}, which no source of kind "
+                    "kinesis reads, so they would never leave; name the sink that writes the hub",
+                )
+                break
+            if strange := [hub.format for hub in hubs if hub.format not in TABLE_FORMATS]:
+                yield Problem(
+                    place,
+                    f"sources.{name}: its events are JSON objects with an id, and the hub '{stream}' is read as "
+                    f"{strange[0]}; that works with {' or '.join(TABLE_FORMATS)}",
+                )
+                break
+
+
+def _hubs(config: Config) -> list[KinesisSourceConfig]:
+    return [source for source in config.sources.values() if isinstance(source, KinesisSourceConfig)]

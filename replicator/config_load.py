@@ -14,10 +14,12 @@ from replicator.config_across import across
 from replicator.config_base import FieldError
 from replicator.config_regions import misnamed_regions
 from replicator.config_secrets import is_secret, literal_secrets
+from replicator.config_sources import KINDS
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.errors import ConfigError
 
 FROM_ENVIRONMENT = "env:"
+KINDS_FOUND = {(kind,) for kind in KINDS}
 
 
 def load(name: str, environment: Mapping[str, str]) -> Config:
@@ -68,13 +70,14 @@ def _text(name: str, environment: Mapping[str, str]) -> str:
 
 
 def _of_model(document: Document, error: ErrorDetails) -> Iterator[Problem]:
-    path = tuple(part for part in error["loc"] if part != "[key]")
+    located = tuple(part for part in error["loc"] if part != "[key]")
+    path = _without_kind(located)
     kind = error["type"]
     name = path[-1] if path else "the file"
     if path in document.missing or (kind == "model_type" and is_secret(path)):
         return  # the missing variable and the secret written out are reported already, and say more
     if kind == "extra_forbidden":
-        yield Problem(document.key_place(path), _unknown_key(path))
+        yield Problem(document.key_place(path), _unknown_key(path, located))
     elif kind == "missing":
         yield Problem(document.value_place(path[:-1]), f"key '{name}' is missing in {dotted(path[:-1])}")
     elif kind == "value_error":
@@ -82,7 +85,7 @@ def _of_model(document: Document, error: ErrorDetails) -> Iterator[Problem]:
         place = document.value_place((*path, cause.field) if isinstance(cause, FieldError) else path)
         yield Problem(place, f"{dotted(path)}: {cause}")
     elif kind == "model_type":
-        known = ", ".join(sorted(_fields_at(path)))
+        known = ", ".join(sorted(_fields_at(located)))
         yield Problem(document.value_place(path), f"{dotted(path)}: expected a mapping with keys of: {known}")
     else:
         is_shown = isinstance(error["input"], str | int | float | bool) and not is_secret(path)
@@ -90,17 +93,25 @@ def _of_model(document: Document, error: ErrorDetails) -> Iterator[Problem]:
         yield Problem(document.value_place(path), f"{dotted(path)}: {error['msg']}{given}")
 
 
-def _unknown_key(path: Path) -> str:
-    known = _fields_at(path[:-1])
+def _without_kind(located: Path) -> Path:
+    """Sources are of several models; pydantic says behind an entry's name which one it took."""
+    return located[:2] + located[3:] if located[:1] == ("sources",) and located[2:3] in KINDS_FOUND else located
+
+
+def _unknown_key(path: Path, located: Path) -> str:
+    known = _fields_at(located[:-1])
     close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
     hint = f", did you mean '{close[0]}'?" if close else f"; known here: {', '.join(sorted(known))}"
     return f"unknown key '{path[-1]}' in {dotted(path[:-1])}{hint}"
 
 
-def _fields_at(path: Path) -> list[str]:
-    """The keys that the model at ``path`` knows; none where it is no model."""
+def _fields_at(located: Path) -> list[str]:
+    """The keys that the model at a place, as pydantic tells it, knows; none where it is no model."""
     annotation: Any = Config  # walks over annotations, whose types are as various as the fields
-    for part in path:
+    for number, part in enumerate(located):
+        if located[0] == "sources" and number == 2:
+            annotation = KINDS[str(part)]
+            continue
         fields = _fields(annotation)
         inner = (get_args(_without_none(annotation)) or (None,))[-1]
         annotation = fields.get(str(part)) if fields else inner

@@ -17,7 +17,7 @@ def effective(config: Config, region: str) -> str:
         raise ConfigError(f"there is no region {region}, only {', '.join(config.region_names)}")
     shown = config.model_dump(mode="json", by_alias=True, exclude={"regions", "links", "link_defaults"})
     shown["redis"] = _masked(config.redis_in(region))
-    peers = sorted(config.topologies().links_from(Region(region)))
+    topologies = config.topologies()
     document = {
         "region": region,
         "endpoints": config.regions[region].endpoints.model_dump(),
@@ -25,7 +25,7 @@ def effective(config: Config, region: str) -> str:
         "links": {
             f"{source}:{peer}": config.link(source, region, peer).model_dump()
             for source in config.sources
-            for peer in peers
+            for peer in config.peers(source, Region(region), topologies)
         },
     }
     return yaml.safe_dump(document, sort_keys=False)

@@ -72,7 +72,7 @@ def _links(config: Config) -> list[tuple[str, Region, Region]]:
         (source, here, peer)
         for here in config.region_names
         for source in config.sources
-        for peer in sorted(topologies.links_from(here))
+        for peer in config.peers(source, here, topologies)
     ]
 
 
@@ -83,8 +83,8 @@ def _link(config: Config, source: str, here: Region, peer: Region) -> dict[str, 
         "from": here,
         "to": peer,
         "source": source,
-        "reads": config.sources[source].stream_in(here),
-        "writes": sink.stream_in(peer),
+        "reads": config.sources[source].reads_in(here),
+        "writes": sink.writes_in(peer),
         **settings.model_dump(),
         "in_doubt_wait_s": _wait_s(config, settings),
     }

@@ -66,5 +66,5 @@ def _checked(config: Config, region: Region, link: LinkName) -> LinkName:
 def _links(config: Config, region: Region) -> list[LinkName]:
     if region not in config.regions:
         raise ConfigError(f"there is no region {region} in the configuration, only {', '.join(config.region_names)}")
-    peers = sorted(config.topologies().links_from(region))
-    return [link_name(source, peer) for source in config.sources for peer in peers]
+    topologies = config.topologies()
+    return [link_name(source, peer) for source in config.sources for peer in config.peers(source, region, topologies)]

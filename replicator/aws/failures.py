@@ -33,6 +33,7 @@ CALLERS_OWN = frozenset(
         "SerializationException",
         "ExpiredIteratorException",
         "ExpiredNextTokenException",
+        "TrimmedDataAccessException",
     }
 )
 """Codes about the request itself; what they mean is for the adapter to say."""

@@ -18,9 +18,11 @@ from replicator.aws.session import AwsSession
 from replicator.aws.signer import Credentials, Signer, body_hash
 from replicator.errors import Misconfigured, TransientError
 
-__all__ = ["JsonApi", "Reply", "ServiceError", "http_session"]
+__all__ = ["JSON_1_0", "JsonApi", "Reply", "ServiceError", "http_session"]
 
-CONTENT_TYPE = "application/x-amz-json-1.1"
+JSON_1_1 = "application/x-amz-json-1.1"
+JSON_1_0 = "application/x-amz-json-1.0"
+"""Of DynamoDB and its streams; a service takes its own."""
 CONNECT_S = 3.0
 KEEPALIVE_S = 15.0
 """Idle connections are closed after this, before most load balancers close them under a request."""
@@ -50,9 +52,9 @@ class _Call(Struct, frozen=True):
 class _Body(aiohttp.BytesPayload):
     """Bytes, and whether any of them may have left. Reused connections can fail before that."""
 
-    def __init__(self, value: bytes) -> None:
+    def __init__(self, value: bytes, content_type: str) -> None:
         # The parent's own __init__ warns above 1 MiB; PutRecords bodies are larger by design.
-        Payload.__init__(self, value, content_type=CONTENT_TYPE)
+        Payload.__init__(self, value, content_type=content_type)
         self._size = len(value)
         self.has_left = False
 
@@ -88,13 +90,15 @@ class JsonApi:
         region: str,
         url: str,
         prefix: str,
+        content_type: str = JSON_1_1,
     ) -> None:
         self._http = http
         self._session = session
         self._url = url.rstrip("/") + "/"
         self._prefix = prefix
         self._where = f"{service} in {region}"
-        self._signer = Signer(host_of(self._url), region, service, CONTENT_TYPE)
+        self._content_type = content_type
+        self._signer = Signer(host_of(self._url), region, service, content_type)
 
     async def call(
         self,
@@ -133,7 +137,7 @@ class JsonApi:
         target = f"{self._prefix}.{call.operation}"
         headers = self._signer.headers(target, call.sha256, signed_s, credentials)
         asked = Asked(call.operation, self._where, call.is_write, int(now_s * 1000), call.signed_s is not None)
-        answer = await self._send(asked, _Body(call.body), headers, call.timeout_s)
+        answer = await self._send(asked, _Body(call.body, self._content_type), headers, call.timeout_s)
         if answer.status != 200:
             raise failure(asked, answer)
         return Reply(answer.body, answer.date_ms, sent_s, time.monotonic())

@@ -46,6 +46,8 @@ class Decoded(Struct, eq=False, gc=False):
     hint_region: str | None = None
     """Where the event says it was made (lambda-stream ``tags.region``): a hint, our tag is the authority."""
     is_text_tag: bool = False
+    drop: str = ""
+    """Why it is no event for anybody else, though its bytes are in order."""
 
     def with_tag(self, tag_json: bytes) -> bytes:
         """The event with this tag and no other; all other bytes as they were."""

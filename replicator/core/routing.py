@@ -54,12 +54,21 @@ HOP_LIMIT = Drop("hop_limit")
 class Route(Struct, frozen=True, eq=False):
     """All that routing looks at: an event's generation, its origin's region, and its path (none: it was born here).
 
-    Shared by the events that go that way, and compared by identity.
+    ``drop``: why it goes nowhere whatever the topology says. Shared by the events that go that way, and compared by
+    identity.
     """
 
     generation: int
     origin: Region
     path: tuple[Region, ...] = ()
+    drop: str = ""
+
+
+class HomeRouter:
+    """Decides for a link into the region's own hub, which takes all that its source tells."""
+
+    def decide(self, route: Route) -> Forward | Drop:
+        return Drop(route.drop) if route.drop else FORWARD
 
 
 class Router:
@@ -73,6 +82,8 @@ class Router:
 
     def decide(self, route: Route) -> Forward | Drop:
         """Raises PoisonEvent ``unknown_generation``."""
+        if route.drop:
+            return Drop(route.drop)
         if not route.path:
             return self._by_tree(route)
         if route.origin == self._here:
@@ -112,8 +123,14 @@ def outgoing_tag(
     event_id: str,
     trace: str | None,
     now_ms: int,
+    is_home: bool = False,
 ) -> Tag:
-    """The tag an event leaves ``here`` with. A relayed event keeps all but its path; a new one is born here."""
+    """The tag an event leaves ``here`` with, or enters its own hub with (``is_home``).
+
+    A relayed event keeps all but its path; one that waited in its own hub keeps its origin and id.
+    """
     if tag is None:
-        return Tag(generation, origin, EventId(event_id), (here,), now_ms, trace)
+        return Tag(generation, origin, EventId(event_id), () if is_home else (here,), now_ms, trace)
+    if not tag.path:
+        return Tag(generation, tag.origin, tag.event_id, (here,), now_ms, tag.trace)
     return Tag(tag.generation, tag.origin, tag.event_id, (*tag.path, here), tag.replicated_ms, tag.trace)

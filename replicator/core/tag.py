@@ -30,7 +30,9 @@ SEQUENCE = re.compile(r"0|[1-9][0-9]{0,128}")
 
 
 class Tag(Struct, frozen=True, gc=False):
-    """What travels inside the event. ``path``: regions that had it, origin first, the last one sent it."""
+    """What travels inside the event. ``path``: regions that had it, origin first, the last one sent it; empty while the
+    event, whose source is not the hub, waits in its origin's own hub.
+    """
 
     generation: int
     origin: Origin
@@ -39,6 +41,11 @@ class Tag(Struct, frozen=True, gc=False):
     replicated_ms: int
     trace: str | None = None
     signature: str | None = None
+
+    @property
+    def sender(self) -> Region:
+        """The region that put the event where it is."""
+        return self.path[-1] if self.path else self.origin.region
 
 
 class WireTag(Struct, omit_defaults=True, gc=False):
@@ -146,7 +153,7 @@ def _checked(wire: WireTag) -> Tag:
 def _problem(wire: WireTag, sequence: str, sub_sequence: int) -> str | None:
     if not SEQUENCE.fullmatch(sequence) or sub_sequence < 0:
         return f"sequence {sequence[:SEQUENCE_DIGITS_MAX]!r}/{sub_sequence} is no sequence number"
-    if not wire.path or wire.path[0] != wire.origin[0]:
+    if wire.path and wire.path[0] != wire.origin[0]:
         return "the path does not begin in the origin's region"
     if len(wire.path) > PATH_MAX or len(set(wire.path)) != len(wire.path):
         return "the path is too long or visits a region twice"

@@ -3,7 +3,8 @@
 It knows nothing of the worker: no code of core, adapters or worker is used here, only `json`, so that a
 shared bug can't hide. What it takes for granted is what a consumer sees: an event is a JSON object with an
 ``id``; a replica is the same bytes with one member ``_replicator`` put in front, and that member names the
-regions the event visited.
+regions the event visited. An event that came out of a table has that member in its home hub already, and no region
+in it.
 """
 
 import json
@@ -54,7 +55,8 @@ class Verdict:
     - ``lost``: written, but not in a peer's hub, once for each such peer; ``missing``: their ids by region.
     - ``looped``: copies that came to a region they had visited, or visited one twice on their way.
     - ``duplicated``: further copies in a peer's hub.
-    - ``reordered``: neighbours of one home and key in a peer's hub that stand the other way round at home.
+    - ``reordered``: neighbours of one home and key in a peer's hub that stand the other way round at home, or, out of a
+      table, at home and were written the other way round.
     - ``foreign``: records nobody wrote there.
     - ``altered``: copies that differ from what was written by more than the tag.
     - ``lost_at_home``: acknowledged, but not in the home hub; ``written_twice``: further untagged copies
@@ -98,15 +100,19 @@ def event_id(data: bytes) -> str | None:
 def is_replica(data: bytes) -> bool:
     """Whether a stored event came from another region."""
     copy = _parsed(data)
-    return copy is not None and copy.path is not None
+    return copy is not None and copy.path is not None and not copy.is_at_home
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """What a record says. ``path`` is None without a tag, empty when the tag can't be understood."""
+    """What a record says. ``path`` is None without a tag, empty when the tag can't be understood.
+
+    ``is_at_home``: its tag says that it has not left yet.
+    """
 
     id: str
     path: tuple[str, ...] | None
+    is_at_home: bool = False
 
 
 @lru_cache(PARSED_MAX)
@@ -117,7 +123,10 @@ def _parsed(data: bytes) -> _Copy | None:
         return None
     if not isinstance(event, dict) or not isinstance(event.get("id"), str):
         return None
-    return _Copy(event["id"], _path(event[TAG]) if TAG in event else None)
+    if TAG not in event:
+        return _Copy(event["id"], None)
+    tag = event[TAG]
+    return _Copy(event["id"], _path(tag), is_at_home=isinstance(tag, dict) and tag.get("path") == [])
 
 
 def _path(tag: object) -> tuple[str, ...]:
@@ -145,6 +154,7 @@ class _Case:
         self._hubs = hubs
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, list[str]] = defaultdict(list)
+        self._ranks = {event_id: rank for rank, event_id in enumerate(self._ledger)}
         self._at_home: dict[str, int] = {}
         """Events in their home hub, and where they stand among all of that hub."""
 
@@ -174,19 +184,26 @@ class _Case:
                 yield stored, _parsed(stored.data)
 
     def _look_for_originals(self, region: str) -> None:
-        """Whatever stands here without a tag must have been written here, once."""
+        """Whatever stands here without a tag, or by its tag has not left, must have been written here, once."""
+        last: dict[str, int] = {}
         for place, (stored, copy) in enumerate(self._copies(region)):
             if copy is None:
                 self._found("foreign", region, repr(stored.data[:40]))
-            elif copy.path is None:
+            elif copy.path is None or copy.is_at_home:
                 self._look_at_original(region, place, stored, copy.id)
+            if copy is not None and copy.is_at_home and copy.id in self._ranks:
+                rank = self._ranks[copy.id]
+                if last.get(stored.partition_key, -1) > rank:
+                    self._found("reordered", region, copy.id)
+                last[stored.partition_key] = rank
 
     def _look_at_original(self, region: str, place: int, stored: Stored, copy_id: str) -> None:
         event = self._ledger.get(copy_id)
         if event is None or event.home != region:
             self._found("foreign", region, copy_id)
             return
-        if stored.data != event.data or stored.partition_key != event.key:
+        is_same = stored.data == event.data or _is_tagged(stored.data, event.data)
+        if not is_same or stored.partition_key != event.key:
             self._found("altered", region, copy_id)
         if copy_id in self._at_home:
             self._found("written_twice", region, copy_id)
@@ -201,7 +218,7 @@ class _Case:
         """Ids of other homes in the order of their first arrival."""
         arrived: dict[str, None] = {}
         for stored, copy in self._copies(region):
-            if copy is None or copy.path is None:
+            if copy is None or copy.path is None or copy.is_at_home:
                 continue
             if (event := self._written(copy.id)) is None:
                 self._found("foreign", region, copy.id)

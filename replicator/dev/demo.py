@@ -30,6 +30,8 @@ from replicator.dev.environment_config import Layout
 from replicator.dev.environment_worker import leave_user_account
 from replicator.errors import ConfigError, ReplicatorError
 
+TABLE_SHARE = 50
+"""For so many events that producers write to the hubs, one is written to a table, in each region that has one."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -129,7 +131,7 @@ def _workdir(options: Options) -> Iterator[Path]:
 
 
 async def _perform(options: Options, view: View, workdir: Path) -> Outcome:
-    layout = Layout(topology=options.topology, aggregate="kpl" if options.aggregate else "none")
+    layout = Layout(topology=options.topology, aggregate="kpl" if options.aggregate else "none", table="outbox")
     seed = random.randrange(2**32)
     view.say(
         f"starting {len(layout.regions)} regions ({layout.topology}), each with an AWS endpoint, a Valkey "
@@ -141,6 +143,7 @@ async def _perform(options: Options, view: View, workdir: Path) -> Outcome:
         script = Script(
             seconds=options.seconds,
             events=options.events,
+            table_events=options.events // TABLE_SHARE,
             victim=layout.regions[-1] if options.has_outage else None,
             crash_workers=options.crash_workers,
             flush_redis=options.flush_redis,

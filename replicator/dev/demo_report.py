@@ -43,6 +43,7 @@ def as_json(outcome: Outcome) -> str:
         {
             "clean": outcome.is_clean,
             "written": verdict.written,
+            "to_tables": facts.to_tables,
             "delivered": dict(verdict.delivered),
             **verdict.faults(),
             "catch_up_s": _rounded(facts.catch_up_s),
@@ -88,6 +89,7 @@ def _table(outcome: Outcome) -> Table:
     table.add_column()
     table.add_column(justify="right")
     table.add_row("events written", f"{verdict.written:,}")
+    table.add_row("of these to tables", f"{facts.to_tables:,}")
     for region, count in verdict.delivered.items():
         table.add_row(f"delivered to {region}", f"{count:,}")
     table.add_section()

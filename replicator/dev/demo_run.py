@@ -15,6 +15,7 @@ from replicator.dev.demo_monitor import Monitor
 from replicator.dev.demo_view import View
 from replicator.dev.environment import Environment, together
 from replicator.dev.workload import Keys, Ledger, Producer, StreamClient
+from replicator.dev.workload_table import TableClient
 
 OUTAGE_AT = 0.35
 CRASH_AT = 0.45
@@ -30,10 +31,14 @@ GUARD_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What is to happen. ``victim`` is the region that is lost, None for no outage."""
+    """What is to happen. ``victim`` is the region that is lost, None for no outage.
+
+    ``table_events``: written to a table in each of the regions that are not lost, and from there told to the hub.
+    """
 
     seconds: float
     events: int
+    table_events: int
     victim: str | None
     crash_workers: bool
     flush_redis: bool
@@ -47,6 +52,7 @@ class Facts:
     - ``catch_up_s``: from the victim's return until what had been written before stood in every hub; None
       without an outage. Where a wait took more than ``CATCH_UP_MAX_S`` its time is None, and ``missing`` has
       the ids that had not arrived by then, by region.
+    - ``to_tables``: events that were written to tables.
     - ``unknown``: writes whose reply was lost.
     - ``forwarded`` and ``possible_duplicates``: as the workers counted.
     """
@@ -55,6 +61,7 @@ class Facts:
     catch_up_s: float | None
     drain_s: float | None
     missing: Mapping[str, Sequence[str]]
+    to_tables: int
     unknown: int
     forwarded: int
     possible_duplicates: int
@@ -78,8 +85,10 @@ class Run:
         self._keys = keys or Keys()
         self._ledger = Ledger()
         self._monitor = Monitor(environment)
-        self._clients: list[StreamClient] = []
+        self._clients: list[StreamClient | TableClient] = []
         self._producers: dict[str, Producer] = {}
+        self._services: list[Producer] = []
+        """They write to tables."""
         self._follower: Follower
         self._lost_at: tuple[float, int] = (0.0, 0)
         """When the victim was lost, and what the others had sent each other by then."""
@@ -112,6 +121,17 @@ class Run:
             rng = random.Random(self._rng.random())
             self._clients.append(client)
             self._producers[region] = Producer(client, region, count, self._ledger, keys=self._keys, rng=rng)
+        for region in regions:
+            if script.table_events and region != script.victim:
+                self._services.append(self._service(region, script.table_events))
+
+    def _service(self, region: str, count: int) -> Producer:
+        url = self._environment.regions[region].ready.aws
+        assert isinstance(url, str), "a region with tables serves DynamoDB"
+        client = TableClient(url, region)
+        self._clients.append(client)
+        rng = random.Random(self._rng.random())
+        return Producer(client, region, count, self._ledger, keys=self._keys, rng=rng, name=f"{region}-table")
 
     async def perform(self) -> Facts:
         """Raises ChildError when a process ended by itself."""
@@ -137,6 +157,7 @@ class Run:
             catch_up_s=self._catch_up_s,
             drain_s=drain_s,
             missing=self._missing,
+            to_tables=len(self._services) * self._script.table_events,
             unknown=self._ledger.unknown,
             forwarded=self._monitor.forwarded().total(),
             possible_duplicates=self._monitor.possible_duplicates(),
@@ -151,10 +172,13 @@ class Run:
 
     async def _load(self) -> None:
         script = self._script
-        self._view.say(f"writing {script.events:,} events in {script.seconds:g} s, in all regions")
+        services = (
+            f", and {script.table_events:,} to a table in {len(self._services)} of them" if self._services else ""
+        )
+        self._view.say(f"writing {script.events:,} events in {script.seconds:g} s, in all regions{services}")
         await together(
             [
-                *(producer.run(script.seconds) for producer in self._producers.values()),
+                *(producer.run(script.seconds) for producer in (*self._producers.values(), *self._services)),
                 *(self._at(at, disaster) for at, disaster in self._disasters()),
             ]
         )

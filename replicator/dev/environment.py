@@ -29,6 +29,7 @@ from replicator.dev.launch import Ready, aws_ready, start_aws
 from replicator.dev.processes import Child, ChildError
 from replicator.dev.proxy import Proxy
 from replicator.dev.valkey import Valkey
+from replicator.dev.workload_table import DEFINITION
 
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 READY_S = 60.0
@@ -110,6 +111,8 @@ class Environment:
         )
         async with dynamodb as client:
             await ensure_table(client, LEASE_TABLE)
+            if self.layout.table != "none":
+                await client.create_table(**DEFINITION)
 
     def quarantined(self) -> int:
         """Files in the quarantine of all regions."""

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from replicator.dev.workload_table import TABLE
+
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
 LEASE_TABLE = "replicator-leases"
 SOURCE = "orders"
+TABLE_SOURCE = "orders-table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Layout:
     aggregate: Literal["none", "kpl"] = "none"
     on_loss: Literal["continue", "pause"] = "continue"
     drain_s: float = 10.0
+    table: Literal["none", "image", "outbox"] = "none"
+    """Whether every region has a table whose changes go to its hub, and how they are told."""
 
 
 def render_config(layout: Layout) -> str:
@@ -42,6 +47,9 @@ def render_config(layout: Layout) -> str:
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,
+        table_source=""
+        if layout.table == "none"
+        else TABLE_LINE.format(name=TABLE_SOURCE, table=TABLE, mode=layout.table),
         wait="null" if layout.in_doubt_wait_s is None else f"{layout.in_doubt_wait_s:g}",
         layout=layout,
     )
@@ -73,7 +81,12 @@ def _topology(layout: Layout) -> str:
 
 REGION = """\
   {region}:
-    endpoints: {{kinesis: "${{{variable}}}", dynamodb: "${{AWS_OF_THIS_REGION}}"}}
+    endpoints: {{kinesis: "${{{variable}}}", dynamodb: "${{AWS_OF_THIS_REGION}}",
+                dynamodb_streams: "${{AWS_OF_THIS_REGION}}"}}
+"""
+
+TABLE_LINE = """\
+  {name}: {{kind: dynamodb, table: {table}, mode: {mode}, start: trim_horizon, sink: hub}}
 """
 
 TEMPLATE = """\
@@ -84,7 +97,7 @@ topology: {topology}
 
 sources:
   {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub}}
-
+{table_source}
 sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
 
@@ -109,6 +122,6 @@ quarantine: {{directory: "${{QUARANTINE}}"}}
 
 # The endpoints of the environment allow {layout.rate_factor:g} times AWS's rates.
 limits:
-  {{reads_per_s: 10, idle_read_s: 0.1, backoff_max_s: 2, request_timeout_s: 5, read_back_interval_s: 0.1,
+  {{reads_per_s: 10, idle_read_s: 0.3, backoff_max_s: 2, request_timeout_s: 5, read_back_interval_s: 0.1,
    clock_margin_s: {layout.clock_margin_s:g}}}
 """

@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from botocore.exceptions import (
     ClientError,
@@ -104,6 +104,14 @@ class StreamClient:
         self._client.close()
 
 
+class Client(Protocol):
+    """What a producer writes with."""
+
+    def put(self, events: Sequence[Written]) -> list[bool]:
+        """Per event whether it was stored. Raises Lost or NotStored for the request as a whole. Blocks."""
+        ...
+
+
 class Producer:
     """One region's services: at least ``count`` acknowledged events spread over the time until ``end_s`` of `run`.
 
@@ -111,9 +119,19 @@ class Producer:
     """
 
     def __init__(
-        self, client: StreamClient, region: str, count: int, ledger: Ledger, *, keys: Keys, rng: random.Random
+        self,
+        client: Client,
+        region: str,
+        count: int,
+        ledger: Ledger,
+        *,
+        keys: Keys,
+        rng: random.Random,
+        name: str | None = None,
     ) -> None:
+        """``name``: what its events' ids and keys begin with, the region by default."""
         self.region = region
+        self._name = name or region
         self._client = client
         self._count = count
         self._ledger = ledger
@@ -181,10 +199,10 @@ class Producer:
 
     def _next(self) -> Written:
         self._made += 1
-        key = self._keys.draw(self.region, self._rng)
+        key = self._keys.draw(self._name, self._rng)
         self._key_seq[key] += 1
         event = {
-            "id": f"{self.region}-{self._made}",
+            "id": f"{self._name}-{self._made}",
             "type": self._rng.choice(TYPES),
             "timestamp": time.time_ns() // 1_000_000,
             "key": key,
@@ -193,7 +211,7 @@ class Producer:
             "n": self._made,
             "payload": self._payload(),
         }
-        return Written(f"{self.region}-{self._made}", self.region, key, json.dumps(event).encode())
+        return Written(f"{self._name}-{self._made}", self.region, key, json.dumps(event).encode())
 
     def _payload(self) -> str:
         size = self._rng.randint(*PAYLOAD_BYTES)

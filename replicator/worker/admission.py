@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from replicator.core.quarantine_document import Quarantined
-from replicator.core.routing import FORWARD, Drop, Forward, Route, Router
+from replicator.core.routing import FORWARD, Drop, Forward, HomeRouter, Route, Router
 from replicator.errors import PoisonEvent, StoreUnavailable
 from replicator.ports import Clock, Entry, Quarantine
 from replicator.worker.held_keys import HeldKeys
@@ -38,7 +38,7 @@ class Admission:
     def __init__(
         self,
         link: Link,
-        router: Router,
+        router: Router | HomeRouter,
         preparer: Preparer,
         quarantine: Quarantine,
         held: HeldKeys,

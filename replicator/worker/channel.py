@@ -205,11 +205,11 @@ class Channel:
 
     async def _next(self) -> Batch | None:
         try:
-            batch, self._cursor = await self._log.next(self._position, self._cursor)
+            batch, self._cursor = await self._log.next(self._position, self._cursor, is_at_tip=self._is_at_tip)
         except PositionLost as exc:
             logger.error("shard.position_lost", link=self.link.name, shard=self.shard, error=str(exc))  # noqa: TRY400 - the message says it all
             self.link.count("shard_restarts_total", reason="position_lost")
-            self._position, self._cursor = TrimHorizon(), None
+            self._position, self._cursor, self._is_at_tip = TrimHorizon(), None, False
             return None
         except TransientError as exc:
             logger.warning("shard.read_failed", link=self.link.name, shard=self.shard, error=str(exc))

@@ -100,11 +100,11 @@ class Heritage:
         self._marked_in = None
 
     def _is_wanted(self, origin: Origin) -> bool:
-        """Whether the event may come by here: it was born behind the checkpoint of this shard, or was only relayed."""
-        if origin.region != self._recovery.here:
+        """Whether the event may come by here: it was born behind the checkpoint of this shard, or elsewhere."""
+        if (origin.region, origin.source) != (self._recovery.here, self._link.source):
             return True
         scope = self._claiming.scope
-        if (origin.source, origin.incarnation, origin.shard) != (self._link.source, scope.incarnation, scope.shard):
+        if (origin.incarnation, origin.shard) != (scope.incarnation, scope.shard):
             return False
         position = self._durable.position
         return not isinstance(position, After) or origin.sequence > position.sequence

@@ -74,8 +74,11 @@ class Preparer:
         generation_at: Callable[[int], int],
         keys: TagKeys | None,
         clock: Clock,
+        is_home: bool = False,
     ) -> None:
+        """``is_home``: the events go to this region's own hub, and leave from there."""
         self._birthplace = birthplace
+        self._is_home = is_home
         self._here = birthplace.region
         self._format = event_format
         self._known_regions = known_regions
@@ -83,6 +86,7 @@ class Preparer:
         self._keys = keys
         self._clock = clock
         self._born_here: dict[int, Route] = {}
+        self._dropped: dict[str, Route] = {}
         self._replicas: dict[tuple[int, str, tuple[str, ...]], Route] = {}
         self._frames: dict[int, TagFrame] = {}
 
@@ -113,7 +117,13 @@ class Preparer:
                 self._check(tag)
         except PoisonEvent as exc:
             return Prepared(record, self._birthplace, poison=_why_plain(record.data) or exc.anew())
-        route = self._route_of(tag) if tag else self._route_from_here(self._generation_at(record.arrival_ms))
+        if decoded.drop:
+            route = self._dropped.setdefault(decoded.drop, Route(0, self._here, drop=decoded.drop))
+            return Prepared(record, self._birthplace, route)
+        if tag is not None and tag.path:
+            route = self._route_of(tag)
+        else:
+            route = self._route_from_here(self._generation_at(record.arrival_ms))
         claim = _claim(route.origin, self._event_id(record, decoded), decoded)
         return Prepared(record, self._birthplace, route, claim, decoded=decoded)
 
@@ -134,6 +144,9 @@ class Preparer:
 
     def _check(self, tag: Tag) -> None:
         check_regions(tag, self._known_regions)
+        if not tag.path and tag.origin.region != self._here:
+            where = f"the tag says that it has not left {tag.origin.region} yet"
+            raise PoisonEvent("malformed_tag", f"{where}, and this is {self._here}")
         if self._keys is not None:
             self._keys.verify(tag)
 
@@ -186,6 +199,7 @@ class Preparer:
             event_id=self._event_id(prepared.record, decoded),
             trace=decoded.trace,
             now_ms=now_ms,
+            is_home=self._is_home,
         )
         if self._keys is not None:
             tag = self._keys.sign(tag)
@@ -217,7 +231,7 @@ def sender_and_origin(event_format: Format) -> Callable[[bytes], tuple[Region, O
             tag = event_format.decode(data).tag
         except PoisonEvent:
             return None
-        return (tag.path[-1], tag.origin) if tag else None
+        return (tag.sender, tag.origin) if tag else None
 
     return look
 

@@ -11,7 +11,7 @@ from replicator.core.formats import Format
 from replicator.core.leasing import LeaseSettings
 from replicator.core.memory import COPIES, share_bytes
 from replicator.core.model import Checkpoint, Lease, LinkName, Position, Region, ShardId, SourceName
-from replicator.core.routing import Router, Routes
+from replicator.core.routing import HomeRouter, Router, Routes
 from replicator.core.tag import TagKeys
 from replicator.errors import TransientError
 from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Source, Telemetry
@@ -38,7 +38,10 @@ NO_DATA = float("nan")
 
 
 class SourceSetup(Struct, frozen=True):
-    """One source of this region with everything chosen for it. ``start`` proposes a position for a link seen first."""
+    """One source of this region with everything chosen for it. ``start`` proposes a position for a link seen first.
+
+    ``is_home``: its one link leads into this region's own hub, from where the events leave like all others.
+    """
 
     name: SourceName
     source: Source
@@ -46,6 +49,7 @@ class SourceSetup(Struct, frozen=True):
     links: tuple[Link, ...]
     start: Callable[[int], Position]
     log: LogSettings
+    is_home: bool = False
 
 
 class Stores(Struct, frozen=True):
@@ -145,6 +149,7 @@ class Service:
             generation_at=self._identity.routes.generation_at,
             keys=self._identity.keys,
             clock=self._clock,
+            is_home=setup.is_home,
         )
         labels: dict[str, str] = {"source": setup.name}
         source = UnpackedSource(OneIncarnation(setup.source, lease.incarnation))
@@ -171,7 +176,7 @@ class Service:
         here, held = self._identity.here, self._held[link.name]
         recovery = Recovery(link, here, sender_and_origin(setup.event_format))
         scope = ClaimScope(link.name, lease.shard, lease.incarnation)
-        router = Router(self._identity.routes, here, link.peer)
+        router = HomeRouter() if setup.is_home else Router(self._identity.routes, here, link.peer)
         return Channel(
             link=link,
             shard=lease.shard,

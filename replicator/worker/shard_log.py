@@ -81,6 +81,8 @@ class ShardLog:
         self._tail: Position | None = None
         self._cursor: Cursor | None = None
         self._has_ended = False
+        self._tip: Position | None = None
+        """Where a read last found nothing behind."""
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._lost: tuple[Position, PositionLost] | None = None
@@ -106,11 +108,14 @@ class ShardLog:
                 self._tail = None
                 self._notify()
 
-    async def next(self, position: Position, cursor: Cursor | None) -> tuple[Batch, Cursor | None]:
+    async def next(
+        self, position: Position, cursor: Cursor | None, *, is_at_tip: bool = True
+    ) -> tuple[Batch, Cursor | None]:
         """What follows ``position``, some records, or none yet for a detached link, or the end; waits at the tip.
 
-        ``cursor`` is what the last call answered (a detached link's own place in the source). Raises PositionLost,
-        TransientError (only when detached).
+        ``cursor`` is what the last call answered (a detached link's own place in the source). A link that does not know
+        yet that it ``is_at_tip`` is told so by a batch without records. Raises PositionLost, TransientError (only when
+        detached).
         """
         while position != ShardEnd():
             if self._lost is not None and self._lost[0] == position:
@@ -125,6 +130,8 @@ class ShardLog:
                 return found, None
             if position != self._tail:
                 return await self._read_detached(position, cursor)
+            if position == self._tip and not is_at_tip:
+                return Batch((), position, is_tip=True), None
             self._wanted.set()
             await self._changed.wait()
         return Batch((), position, is_tip=True), None
@@ -146,6 +153,7 @@ class ShardLog:
         self._segments.clear()
         self.window_bytes = 0
         self._tail = position
+        self._tip = None
         self._cursor = None
         self._has_ended = False
         self._notify()
@@ -183,6 +191,9 @@ class ShardLog:
             self._append(tail, page)
         else:
             if page.behind_ms == 0:
+                if self._tip != tail:
+                    self._tip = tail
+                    self._notify()
                 await asyncio.sleep(self._settings.idle_read_s)
             self._wanted.set()
 

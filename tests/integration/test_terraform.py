@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 ROOT = Path(__file__).resolve().parents[2]
 REGION, PEER, ACCOUNT = "us-east-1", "eu-west-1", "123456789012"
 SINK = f"arn:aws:kinesis:{PEER}:{ACCOUNT}:stream/orders"
+TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/orders"
 SOURCE = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/payments"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:replicator-AbCdEf"
@@ -88,6 +89,7 @@ def inputs() -> dict[str, Any]:
         "hub_stream": {"name": "orders", "shard_count": 2},
         "source_stream_arns": [SOURCE],
         "sink_stream_arns": [SINK],
+        "table_arns": [TABLE],
         "quarantine_s3": {"bucket": "lake", "prefix": "quarantine/"},
         "kms": {
             "lease_table": KEY,
@@ -201,10 +203,14 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
     }
     reading = {f"kinesis:{a}" for a in ("DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")}
     table = {f"dynamodb:{a}Item" for a in ("Get", "Put", "Update", "Delete")} | {"dynamodb:Query"}
+    changes = {f"dynamodb:{a}" for a in ("DescribeStream", "GetRecords", "GetShardIterator")}
+    sources = {SOURCE, applied["aws_kinesis_stream.hub[0]"]["arn"]}
     table_key = {f"kms:{a}" for a in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey")}
     assert granted == {
-        "ReadSources": (reading, {SOURCE, applied["aws_kinesis_stream.hub[0]"]["arn"]}),
-        "WriteSinksAndReadBack": (reading | {"kinesis:PutRecords"}, {SINK}),
+        "ReadSources": (reading, sources),
+        "WriteSinksAndReadBack": (reading | {"kinesis:PutRecords"}, {SINK} | sources),
+        "DescribeTables": ({"dynamodb:DescribeTable"}, {TABLE}),
+        "ReadChanges": (changes, {f"{TABLE}/stream/*"}),
         "Leases": (table, {applied["aws_dynamodb_table.leases"]["arn"]}),
         "Quarantine": ({"s3:PutObject"}, {"arn:aws:s3:::lake/quarantine/*"}),
         "QuarantineMarks": ({"s3:ListBucket"}, {"arn:aws:s3:::lake"}),

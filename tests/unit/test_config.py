@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.config import Config, LinkDefaults, SecretRef, SourceConfig
+from replicator.config import Config, LinkDefaults, SecretRef
 from replicator.config_load import check, load
+from replicator.config_sources import KinesisSourceConfig
 from replicator.config_yaml import Document
 from replicator.core.model import AtTimestamp, Region, TrimHorizon
 from replicator.errors import ConfigError
@@ -68,9 +69,16 @@ WRONG = [
     ("generation_twice", 7, 19, "generation 3 is there twice; give every topology its own"),
     ("unknown_hub", 6, 8, "there is no region 'us-west-1', did you mean 'us-east-1'?"),
     ("unknown_peer", 6, 11, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
-    ("no_such_link", 6, 5, "no link goes from ap-southeast-2 to eu-west-1 in this topology"),
+    ("no_such_link", 6, 5, "no link of orders goes from ap-southeast-2 to eu-west-1 in this topology"),
     ("packs_without_lanes", 4, 28, "aggregate: kpl packs events that wait in the lane of their key"),
     ("link_packs_without_lanes", 6, 5, "aggregate: kpl packs events that wait in the lane of their key"),
+    ("table_without_hub", 4, 48, "its events go to stream 'other' of eu-west-1, which no source of kind kinesis reads"),
+    ("table_into_cloudevents", 4, 48, "the hub 'hub' is read as cloudevents; that works with json or lambda-stream"),
+    ("table_unknown_key", 4, 53, "unknown key 'stream' in sources.table"),
+    ("table_in_no_region", 4, 63, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
+    ("table_to_a_peer", 7, 5, "no link of table goes from eu-west-1 or us-east-1 to eu-west-1 in this topology"),
+    ("unknown_kind", 4, 10, "sources.table: a source is of kind kinesis or dynamodb"),
+    ("raw_with_entity", 4, 72, "mode raw passes records on as they are"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
 
@@ -241,9 +249,9 @@ def test_older_generations_keep_their_routes(mesh: Config) -> None:
 
 def test_streams_may_have_other_names_in_some_regions() -> None:
     config = load(str(GOOD / "hub.yaml"), {})
-    assert config.sources["orders"].stream_in("eu-west-1") == "orders-eu"
-    assert config.sources["orders"].stream_in("us-east-1") == "orders-hub"
-    assert config.sinks["hub"].stream_in("eu-west-1") == "orders-eu"
+    assert config.sources["orders"].reads_in("eu-west-1") == "orders-eu"
+    assert config.sources["orders"].reads_in("us-east-1") == "orders-hub"
+    assert config.sinks["hub"].writes_in("eu-west-1") == "orders-eu"
 
 
 @pytest.mark.parametrize(
@@ -256,12 +264,12 @@ def test_streams_may_have_other_names_in_some_regions() -> None:
     ],
 )
 def test_a_start_is_a_durable_place(start: str, position: object) -> None:
-    assert SourceConfig(stream="s", sink="s", start=start).start_position(5) == position
+    assert KinesisSourceConfig(stream="s", sink="s", start=start).start_position(5) == position
 
 
 def test_a_time_without_a_zone_is_refused_with_one_that_is_accepted() -> None:
     with pytest.raises(ValueError, match="write 2026-11-01T00:00:00Z for UTC"):
-        SourceConfig(stream="s", sink="s", start="2026-11-01")
+        KinesisSourceConfig(stream="s", sink="s", start="2026-11-01")
 
 
 def test_secrets_come_from_a_variable_or_a_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable
 
 import pytest
+from msgspec.structs import replace
 
 from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_stream import MemorySink, MemoryStream
@@ -50,11 +51,12 @@ class Clock:
 
 
 class Shard:
-    """One (link, shard) under a lease: the former owner published the event of `ORIGIN` and marked it done."""
+    """One (link, shard) under a lease: the former owner published the event of ``origin`` and marked it done."""
 
-    def __init__(self, window_s: float = 3600.0) -> None:
+    def __init__(self, window_s: float = 3600.0, origin: Origin = ORIGIN) -> None:
         peer = MemoryStream(Clock().now_ms)
-        tag = encode_tag(Tag(1, ORIGIN, EventId("e"), (HERE,), 1))
+        path = (HERE,) if origin.region == HERE else (origin.region, HERE)
+        tag = encode_tag(Tag(1, origin, EventId("e"), path, 1))
         peer.store(Entry(b'{"_replicator":' + tag + b',"id":"e"}', "k"))
         self.link = Link(
             source=SourceName("orders"),
@@ -132,6 +134,24 @@ async def test_a_reading_that_was_broken_off_leaves_the_heritage_as_it_was() -> 
     assert not await heritage.look_up(broken_off)
     assert heritage.must_look_up(1)
     assert heritage.floor_ms == FLOOR_MS
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_found"),
+    [
+        (replace(ORIGIN, region=Region("eu-west-1")), True),
+        (replace(ORIGIN, source=SourceName("orders-table")), True),
+        (replace(ORIGIN, shard=ShardId("shardId-000000000001")), False),
+        (replace(ORIGIN, incarnation="2"), False),
+    ],
+    ids=["relayed", "of a table", "another shard", "another incarnation"],
+)
+async def test_looked_for_is_what_may_come_by_here(origin: Origin, is_found: bool) -> None:
+    shard = Shard(origin=origin)
+    await shard.heritage()
+    heritage = Heritage(shard.link, Checkpoint(TrimHorizon(), FLOOR_MS), shard.claiming, shard.recovery)
+    await heritage.take_over(shard.claiming.session)
+    assert heritage.has_landed(origin) == is_found
 
 
 @pytest.mark.parametrize("released", [None, ClaimMark("memory-1", 9), ClaimMark("another", 1)])

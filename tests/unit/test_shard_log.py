@@ -135,6 +135,31 @@ async def test_a_link_that_waits_at_the_tip_gets_what_comes() -> None:
         assert await waiting == [0, 1, 2]
 
 
+class Vague(CountingSource):
+    """A source that knows of the tip only when it finds nothing."""
+
+    async def read(self, cursor: Cursor, records_max: int) -> Page:
+        page = await super().read(cursor, records_max)
+        return Page(page.records, page.next, max(page.behind_ms, 1)) if page.records else page
+
+
+async def test_a_link_is_told_once_that_it_is_at_the_tip() -> None:
+    stream = stream_of(2)
+    async with log_of(Vague(stream)) as log, asyncio.timeout(5):
+        batch, _ = await log.next(START, None, is_at_tip=False)
+        assert (len(batch.records), batch.is_tip) == (2, False)
+        told, _ = await log.next(batch.after, None, is_at_tip=False)
+        assert (told.records, told.after, told.is_tip) == ((), batch.after, True)
+        waiting = asyncio.create_task(log.next(batch.after, None, is_at_tip=True))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        stream.store(Entry(b"2", "k"))
+        more, _ = await waiting
+        assert (len(more.records), more.is_tip) == (1, False)
+        told, _ = await log.next(more.after, None, is_at_tip=False)
+        assert told.is_tip
+
+
 async def test_the_end_of_a_closed_shard_is_told_after_its_last_record() -> None:
     stream = stream_of(4)
     stream.split(SHARD)

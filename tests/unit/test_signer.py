@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.aws.signer import Credentials, Signer, body_hash
-from replicator.aws.transport import CONTENT_TYPE, host_of
+from replicator.aws.transport import JSON_1_1, host_of
 
 PRINTABLE = st.text(string.ascii_letters + string.digits + "+/=", min_size=1, max_size=60)
 _FIRST, _LAST = datetime(2000, 1, 1), datetime(2099, 12, 31)  # noqa: DTZ001 - Hypothesis wants naive bounds
@@ -34,7 +34,7 @@ REGIONS = st.sampled_from(["us-east-1", "eu-west-1", "ap-southeast-2", "cn-north
 def by_botocore(
     url: str, region: str, target: str, body: bytes, at: datetime, credentials: Credentials
 ) -> dict[str, str]:
-    headers = {"Content-Type": CONTENT_TYPE, "X-Amz-Target": target}
+    headers = {"Content-Type": JSON_1_1, "X-Amz-Target": target}
     request = AWSRequest("POST", url + "/", headers=headers, data=body)
     theirs = BotocoreCredentials(credentials.access_key, credentials.secret_key, credentials.token)
     with pytest.MonkeyPatch.context() as patch:
@@ -48,7 +48,7 @@ def test_headers_are_those_of_botocore(
     url: str, region: str, body: bytes, at: datetime, credentials: Credentials
 ) -> None:
     target = "Kinesis_20131202.PutRecords"
-    signer = Signer(host_of(url), region, "kinesis", CONTENT_TYPE)
+    signer = Signer(host_of(url), region, "kinesis", JSON_1_1)
     ours = signer.headers(target, body_hash(body), at.timestamp(), credentials)
     assert ours.pop("host") == host_of(url)
     assert ours == by_botocore(url, region, target, body, at, credentials)
@@ -57,16 +57,16 @@ def test_headers_are_those_of_botocore(
 @given(st.lists(st.tuples(TIMES, CREDENTIALS), min_size=1, max_size=6))
 def test_a_signer_that_was_used_before_signs_as_a_new_one(uses: list[tuple[datetime, Credentials]]) -> None:
     """The kept signing key is only used for its own day and secret."""
-    used = Signer("host", "us-east-1", "kinesis", CONTENT_TYPE)
+    used = Signer("host", "us-east-1", "kinesis", JSON_1_1)
     for at, credentials in uses:
-        new = Signer("host", "us-east-1", "kinesis", CONTENT_TYPE)
+        new = Signer("host", "us-east-1", "kinesis", JSON_1_1)
         arguments = ("t", body_hash(b""), at.timestamp(), credentials)
         assert used.headers(*arguments) == new.headers(*arguments)
 
 
 def test_the_date_is_the_callers() -> None:
     """A request can be signed for the past, so that its receiver refuses it early."""
-    signer = Signer("host", "us-east-1", "kinesis", CONTENT_TYPE)
+    signer = Signer("host", "us-east-1", "kinesis", JSON_1_1)
     headers = signer.headers("t", body_hash(b""), 1_700_000_000.9, Credentials("id", "secret"))
     assert headers["x-amz-date"] == "20231114T221320Z"
 

@@ -67,7 +67,6 @@ def test_any_bytes_are_a_tag_or_poison(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("path", []),
         ("path", ["eu-west-1"]),
         ("path", ["us-east-1", "eu-west-1", "us-east-1"]),
         ("path", ["us-east-1", *(f"r-{n}" for n in range(16))]),

@@ -116,7 +116,7 @@ data "aws_iam_policy_document" "task" {
   }
 
   dynamic "statement" {
-    for_each = length(var.sink_stream_arns) > 0 ? [1] : []
+    for_each = length(local.sink_arns) > 0 ? [1] : []
 
     content {
       sid = "WriteSinksAndReadBack"
@@ -127,7 +127,27 @@ data "aws_iam_policy_document" "task" {
         "kinesis:ListShards",
         "kinesis:PutRecords",
       ]
-      resources = var.sink_stream_arns
+      resources = local.sink_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.table_arns) > 0 ? [1] : []
+
+    content {
+      sid       = "DescribeTables"
+      actions   = ["dynamodb:DescribeTable"]
+      resources = var.table_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.table_arns) > 0 ? [1] : []
+
+    content {
+      sid       = "ReadChanges"
+      actions   = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]
+      resources = [for arn in var.table_arns : "${arn}/stream/*"]
     }
   }
 

@@ -232,6 +232,18 @@ variable "sink_stream_arns" {
   }
 }
 
+variable "table_arns" {
+  description = "DynamoDB tables of this region whose changes are replicated (sources of kind dynamodb). Their events go into the region's own hub, so workers may write it then. Their KMS keys belong into kms.sources."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.table_arns : can(regex("^arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]+$", arn))])
+    error_message = "Tables are ARNs of DynamoDB tables, without wildcards."
+  }
+}
+
 variable "lease_table_name" {
   description = "Name of the table of leases and checkpoints; null means `<name>-leases`. Given to the workers as REPLICATOR_LEASE_TABLE."
   type        = string

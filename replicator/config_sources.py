@@ -1,0 +1,129 @@
+"""The configuration of what is read and what is written: hubs as Kinesis streams, tables by their change streams."""
+
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from replicator.config_base import FieldError, Model, Name, RegionName, StreamName, time_of
+from replicator.core.changes import ChangeRules, Mode, Writer
+from replicator.core.formats import FormatName
+from replicator.core.model import AtTimestamp, Position, Region, TrimHorizon
+
+TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
+AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class _Source(Model):
+    """What all kinds have."""
+
+    start: str = Field("latest", description="latest, trim_horizon, or a time such as 2026-11-01T00:00:00Z")
+    sink: Name = Field(description="The sink that takes this source's events")
+
+    @field_validator("start")
+    @classmethod
+    def _start(cls, start: str) -> str:
+        if start not in {"latest", "trim_horizon"}:
+            try:
+                time_of(start)
+            except ValueError as exc:
+                raise ValueError(f"{exc}; or write latest or trim_horizon") from None
+        return start
+
+    def start_position(self, now_ms: int) -> Position:
+        """`latest` is the time now: a LATEST iterator is no durable place."""
+        match self.start:
+            case "latest":
+                return AtTimestamp(now_ms)
+            case "trim_horizon":
+                return TrimHorizon()
+        return AtTimestamp(int(time_of(self.start).timestamp() * 1000))
+
+
+class KinesisSourceConfig(_Source):
+    """A hub: its events go to the peers."""
+
+    kind: Literal["kinesis"] = "kinesis"
+    stream: StreamName
+    streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
+    format: FormatName = "json"
+    event_id_field: str = Field("id", min_length=1, description="Top-level field with the event id (format json)")
+    opaque: Literal["refuse", "wrap"] = "refuse"
+    records_per_read: int = Field(1000, ge=1, le=10_000)
+
+    def reads_in(self, region: str) -> str:
+        """The stream's name there."""
+        return self.streams.get(region, self.stream)
+
+
+class DynamoDbSourceConfig(_Source):
+    """A table: its changes go, as events, to the region's own hub, and with that to the peers."""
+
+    kind: Literal["dynamodb"]
+    table: TableName
+    tables: dict[RegionName, TableName] = Field({}, description="Regions where the table has another name")
+    regions: list[RegionName] | None = Field(
+        None, min_length=1, description="Where the table is; everywhere by default"
+    )
+    mode: Mode = Field(
+        "image", description="image: old and new item; outbox: the item carries the event; raw: the record as it is"
+    )
+    entity: str | None = Field(None, min_length=1, description="In event types; the table's name by default")
+    entity_attribute: AttributeName = Field("discriminator", description="Attribute that names the entity, before both")
+    outbox_attribute: AttributeName = Field("event", description="Attribute with the event (mode outbox)")
+    written_here: Writer = Field(
+        "all", description="How a change is known to be of this region: all are; by attribute; by the writer's stamp"
+    )
+    region_attribute: AttributeName = Field("awsregion", description="Attribute with the writer's region")
+    write_id_attribute: AttributeName = Field("writeid", description="Attribute that every write changes (stamp)")
+    hard_deletes: Literal["last_writer", "local"] = Field(
+        "last_writer", description="Whose deletions are: of the region that wrote the item last, or all of this one"
+    )
+    ttl_deletes: Literal["forward", "ignore"] = "forward"
+    deleted_attribute: AttributeName = Field("deleted", description="True in items that are deleted softly")
+    latch_attribute: AttributeName = Field("latched", description="True in items whose change is not to be told")
+    records_per_read: int = Field(1000, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _images(self) -> Self:
+        if self.mode == "raw" and self.entity is not None:
+            raise FieldError("entity", "mode raw passes records on as they are: there is no type to put an entity in")
+        return self
+
+    def reads_in(self, region: str) -> str:
+        """The table's name there."""
+        return self.tables.get(region, self.table)
+
+    def is_in(self, region: str) -> bool:
+        return self.regions is None or region in self.regions
+
+    def rules(self, here: Region) -> ChangeRules:
+        same = set(ChangeRules.__struct_fields__) & type(self).model_fields.keys() - {"table"}
+        return ChangeRules(here=here, table=self.reads_in(here), **{name: getattr(self, name) for name in same})
+
+
+KINDS = {"kinesis": KinesisSourceConfig, "dynamodb": DynamoDbSourceConfig}
+
+
+def _kind(source: object) -> object:
+    """Which model an entry is for; one without a kind is a stream."""
+    return source.get("kind", "kinesis") if isinstance(source, dict) else getattr(source, "kind", "kinesis")
+
+
+SourceConfig: TypeAlias = Annotated[
+    Annotated[KinesisSourceConfig, Tag("kinesis")] | Annotated[DynamoDbSourceConfig, Tag("dynamodb")],
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_kind",
+        custom_error_message="a source is of kind kinesis or dynamodb",
+    ),
+]
+
+
+class SinkConfig(Model):
+    kind: Literal["kinesis"] = "kinesis"
+    stream: StreamName
+    streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
+    record_bytes_max: int = Field(1024 * 1024, ge=1024, le=10 * 1024 * 1024)
+
+    def writes_in(self, region: str) -> str:
+        return self.streams.get(region, self.stream)
