@@ -32,7 +32,6 @@ from replicator.worker.unpacking import UnpackedSource
 
 logger = structlog.get_logger(__name__)
 
-GAUGES_S = 1.0
 STORE_RETRY_S = 0.5
 NO_DATA = float("nan")
 
@@ -69,12 +68,13 @@ class Identity(Struct, frozen=True):
 
 
 class ServiceSettings(Struct, frozen=True):
-    """``memory_bytes`` bounds all events in memory, see `core.memory`."""
+    """``memory_bytes`` bounds all events in memory, see `core.memory`. ``gauges_s``: how often gauges are set anew."""
 
     leases: LeaseSettings
     runner: RunnerSettings
     on_loss: OnLoss
     memory_bytes: int = 64 * 1024 * 1024
+    gauges_s: float = 1.0
 
 
 class Service:
@@ -265,7 +265,7 @@ class Service:
 
     async def _publish_gauges(self) -> None:
         while True:
-            await asyncio.sleep(GAUGES_S)
+            await asyncio.sleep(self._settings.gauges_s)
             self._telemetry.gauge("claim_store_up", self._claims.condition.is_up)
             self._telemetry.gauge("quarantine_up", self._quarantine.condition.is_up)
             for setup in self._sources:

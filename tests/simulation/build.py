@@ -22,6 +22,7 @@ LEASES = LeaseSettings(duration_s=6.0, renew_s=2.0, list_every=3)
 FRUGAL = LeaseSettings(duration_s=6.0, renew_s=2.0, list_every=3, read_units_per_s=0.05)
 """As in a fleet that is too large to read all rows: one worker reads, the others hear of it seconds later."""
 DRAIN_S = 5.0
+GAUGES_S = 10.0
 KEYS = TagKeys("k", {"k": b"a secret of the tests"})
 
 
@@ -81,7 +82,7 @@ def make_service(
     )
     setup = SourceSetup(SOURCE, parts.source, make_format("json"), links, _start, log)
     leases = FRUGAL if plan.seed % 3 == 0 else LEASES
-    settings = ServiceSettings(leases, RunnerSettings(DRAIN_S, 1.0), plan.on_loss)
+    settings = ServiceSettings(leases, RunnerSettings(DRAIN_S, 1.0), plan.on_loss, gauges_s=GAUGES_S)
     stores = Stores(parts.leases, parts.claims, parts.quarantine)
     return Service(identity, [setup], stores, settings, clock=parts.clock, telemetry=parts.telemetry, rng=rng)
 
