@@ -1,12 +1,13 @@
 """KPL producers in front of real workers: aggregates are replicated event by event, and links may pack them again."""
 
+import asyncio
 import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from trial import EAST, KEYS, WEST, Trial, trial
+from trial import DEADLINE_S, EAST, KEYS, POLL_S, WEST, Trial, trial
 
 from replicator.dev.checker import Written
 from replicator.dev.clients import kinesis_client
@@ -68,6 +69,9 @@ async def load_and_kill(running: Trial) -> None:
     victims = running.environment.workers(EAST)
 
     async def kill() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not await running.counts("events_forwarded_total", EAST):
+                await asyncio.sleep(POLL_S)
         for victim in victims:
             victim.kill()
         await running.environment.flush_redis(EAST)

@@ -82,6 +82,8 @@ async def test_a_repeated_event_is_forwarded_once_and_other_bytes_under_its_id_a
         async with asyncio.timeout(DEADLINE_S):
             while await running.counts("events_dropped_total", EAST) < 3:
                 await asyncio.sleep(POLL_S)
+            while await running.counts("events_forwarded_total", EAST) < 2:
+                await asyncio.sleep(POLL_S)
         reader.poll()
         bodies = [json.loads(stored.data)["n"] for shard in reader.hub() for stored in shard]
         client.close()
