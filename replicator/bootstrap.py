@@ -16,29 +16,24 @@ import aiohttp
 import structlog
 
 from replicator.adapters.dynamodb_leases import DynamoDbLeases
-from replicator.adapters.dynamodb_streams_source import DynamoDbStreamsSource
 from replicator.adapters.kinesis_sink import Bodies, KinesisSink
-from replicator.adapters.kinesis_source import KinesisSource
 from replicator.adapters.logs import configure_logs
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_s3 import S3Quarantine
 from replicator.adapters.redis_claims import RedisClaims, connect
 from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
-from replicator.aws.dynamodb_streams_api import SERVICE as DYNAMODB
-from replicator.aws.dynamodb_streams_api import STREAMS_ENDPOINT, STREAMS_PREFIX, TABLE_PREFIX, DynamoDbStreamsApi
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JSON_1_0, JsonApi, http_session
+from replicator.aws.transport import JsonApi, http_session
+from replicator.bootstrap_sources import Readers
 from replicator.config import Config
-from replicator.config_sources import DynamoDbSourceConfig, SourceConfig
-from replicator.core.changes import ChangeFormat
-from replicator.core.formats import Format, make_format
+from replicator.config_sources import KinesisSourceConfig
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Region, SourceName
 from replicator.core.tag import TagKeys
 from replicator.errors import ConfigError
-from replicator.ports import Quarantine, Source
+from replicator.ports import Quarantine
 from replicator.tuning import tune_process
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
@@ -50,6 +45,7 @@ logger = structlog.get_logger(__name__)
 CONNECTIONS_MAX = 256
 PARENTS_POLL_S = 1.0
 READY_POLL_S = 0.5
+QUEUE_READS_PER_S = 100.0
 BODIES_KEPT = 4
 """Of 1 MB or so each, for links that are a few requests apart."""
 
@@ -214,38 +210,21 @@ class _Builder:
 
     async def _source(self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession) -> SourceSetup:
         source, limits = self._config.sources[name], self._config.limits
-        is_table = isinstance(source, DynamoDbSourceConfig)
-        adapter, event_format = await self._reader(source, http)
+        is_home = not isinstance(source, KinesisSourceConfig)
+        reader = await Readers(self._config, self._region, self._aws, http).reader(source)
+        is_queue = reader.queue is not None
         log = LogSettings(
             window_bytes=limits.memory_bytes,
             records_per_read=source.records_per_read,
-            reads_per_s=limits.reads_per_s,
-            idle_read_s=limits.idle_read_s,
+            # Reading an empty queue waits by itself, and nobody else reads it.
+            reads_per_s=QUEUE_READS_PER_S if is_queue else limits.reads_per_s,
+            idle_read_s=0.0 if is_queue else limits.idle_read_s,
         )
         bodies = Bodies(BODIES_KEPT if len(peers) > 1 else 0)
         links = tuple([await self._link(name, peer, http, bodies) for peer in peers])
-        return SourceSetup(name, adapter, event_format, links, source.start_position, log, is_home=is_table)
-
-    async def _reader(self, source: SourceConfig, http: aiohttp.ClientSession) -> tuple[Source, Format]:
-        if isinstance(source, DynamoDbSourceConfig):
-            return await self._table(source, http)
-        api = await self._kinesis(self._region, source.reads_in(self._region), http)
-        event_format = make_format(source.format, event_id_field=source.event_id_field, opaque=source.opaque)
-        return KinesisSource(api), event_format
-
-    async def _table(self, source: DynamoDbSourceConfig, http: aiohttp.ClientSession) -> tuple[Source, Format]:
-        endpoints, table = self._config.regions[self._region].endpoints, source.reads_in(self._region)
-        tables = await self._dynamodb(DYNAMODB, endpoints.dynamodb, TABLE_PREFIX, http)
-        streams = await self._dynamodb(STREAMS_ENDPOINT, endpoints.dynamodb_streams, STREAMS_PREFIX, http)
-        api = DynamoDbStreamsApi(tables, streams, table, self._config.limits.request_timeout_s)
-        is_global_ok, needs_images = source.written_here != "all", source.mode != "raw"
-        adapter = DynamoDbStreamsSource(api, is_global_ok=is_global_ok, needs_images=needs_images)
-        return adapter, ChangeFormat(source.rules(self._region))
-
-    async def _dynamodb(self, endpoint: str, custom: str, prefix: str, http: aiohttp.ClientSession) -> JsonApi:
-        url = await self._aws.endpoint(endpoint, self._region, custom)
-        return JsonApi(
-            http, self._aws, service=DYNAMODB, region=self._region, url=url, prefix=prefix, content_type=JSON_1_0
+        start = source.start_position
+        return SourceSetup(
+            name, reader.source, reader.event_format, links, start, log, is_home=is_home, queue=reader.queue
         )
 
     async def _link(self, name: SourceName, peer: Region, http: aiohttp.ClientSession, bodies: Bodies) -> Link:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from replicator.config_base import FieldError, Model, Name, RegionName
-from replicator.config_sources import DynamoDbSourceConfig, SinkConfig, SourceConfig
+from replicator.config_sources import KinesisSourceConfig, SinkConfig, SourceConfig
 from replicator.config_topology import TopologyConfig
 from replicator.core.model import LinkName, Region
 from replicator.core.topology import Topologies
@@ -68,8 +68,9 @@ class Endpoints(Model):
     dynamodb: str = ""
     dynamodb_streams: str = ""
     s3: str = ""
+    sqs: str = ""
 
-    @field_validator("kinesis", "dynamodb", "dynamodb_streams", "s3")
+    @field_validator("kinesis", "dynamodb", "dynamodb_streams", "s3", "sqs")
     @classmethod
     def _url(cls, url: str) -> str:
         parts = urlsplit(url)
@@ -236,9 +237,9 @@ class Config(Model):
         return Topologies(*[generation.compile(names) for generation in (self.topology, *self.topology.previous)])
 
     def peers(self, source: str, here: Region, topologies: Topologies) -> list[Region]:
-        """Where the links of a source lead from ``here``: a hub's to peers, a table's into the region's own hub."""
+        """Where the links of a source lead from ``here``: a hub's to peers, others into the region's own hub."""
         chosen = self.sources[source]
-        if isinstance(chosen, DynamoDbSourceConfig):
+        if not isinstance(chosen, KinesisSourceConfig):
             return [here] if chosen.is_in(here) else []
         return sorted(topologies.links_from(here))
 

@@ -7,14 +7,14 @@ from itertools import pairwise
 from replicator.config import Config, LinkDefaults
 from replicator.config_in_doubt import in_doubt
 from replicator.config_regions import named_regions
-from replicator.config_sources import DynamoDbSourceConfig, KinesisSourceConfig
+from replicator.config_sources import KinesisSourceConfig
 from replicator.config_topology import GenerationConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.model import Region
 from replicator.core.topology import Topologies, TopologyError
 
-TABLE_FORMATS = ("json", "lambda-stream")
-"""Which formats of a hub take the events that tables tell."""
+HOME_FORMATS = ("json", "lambda-stream")
+"""Which formats of a hub take the events of tables and queues."""
 
 
 def across(document: Document, config: Config) -> Iterator[Problem]:
@@ -174,10 +174,10 @@ def _relays(document: Document, config: Config) -> Iterator[Problem]:
 
 
 def _homeless(document: Document, config: Config) -> Iterator[Problem]:
-    """Events of a table enter the region's hub, and leave from there only when something reads it that knows them."""
+    """Events of a table or queue enter the hub, and leave from there only when something reads it that knows them."""
     for name, source in config.sources.items():
         sink = config.sinks.get(source.sink)
-        if not isinstance(source, DynamoDbSourceConfig) or sink is None:
+        if isinstance(source, KinesisSourceConfig) or sink is None:
             continue
         for region in filter(source.is_in, config.region_names):
             stream, place = sink.writes_in(region), document.value_place(("sources", name, "sink"))
@@ -189,11 +189,11 @@ def _homeless(document: Document, config: Config) -> Iterator[Problem]:
                     "kinesis reads, so they would never leave; name the sink that writes the hub",
                 )
                 break
-            if strange := [hub.format for hub in hubs if hub.format not in TABLE_FORMATS]:
+            if strange := [hub.format for hub in hubs if hub.format not in HOME_FORMATS]:
                 yield Problem(
                     place,
                     f"sources.{name}: its events are JSON objects with an id, and the hub '{stream}' is read as "
-                    f"{strange[0]}; that works with {' or '.join(TABLE_FORMATS)}",
+                    f"{strange[0]}; that works with {' or '.join(HOME_FORMATS)}",
                 )
                 break
 

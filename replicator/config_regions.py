@@ -21,7 +21,7 @@ def named_regions(data: object, path: Path) -> Iterator[tuple[Path, str, bool]]:
         for key, value in data.items():
             here = (*path, key)
             if path == ("regions",) or (
-                len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] in {"streams", "tables"}
+                len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] in {"streams", "tables", "queues"}
             ):
                 yield here, key, True
             elif key in {"hub", "peer", "from", "to"} and isinstance(value, str):

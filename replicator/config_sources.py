@@ -7,17 +7,24 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from replicator.config_base import FieldError, Model, Name, RegionName, StreamName, time_of
 from replicator.core.changes import ChangeRules, Mode, Writer
 from replicator.core.formats import FormatName
+from replicator.core.messages import Envelope
 from replicator.core.model import AtTimestamp, Position, Region, TrimHorizon
 
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
+QueueName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,80}(\.fifo)?$")]
 AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class _Source(Model):
     """What all kinds have."""
 
-    start: str = Field("latest", description="latest, trim_horizon, or a time such as 2026-11-01T00:00:00Z")
     sink: Name = Field(description="The sink that takes this source's events")
+
+
+class _Log(_Source):
+    """A source with places in it."""
+
+    start: str = Field("latest", description="latest, trim_horizon, or a time such as 2026-11-01T00:00:00Z")
 
     @field_validator("start")
     @classmethod
@@ -39,7 +46,7 @@ class _Source(Model):
         return AtTimestamp(int(time_of(self.start).timestamp() * 1000))
 
 
-class KinesisSourceConfig(_Source):
+class KinesisSourceConfig(_Log):
     """A hub: its events go to the peers."""
 
     kind: Literal["kinesis"] = "kinesis"
@@ -55,7 +62,7 @@ class KinesisSourceConfig(_Source):
         return self.streams.get(region, self.stream)
 
 
-class DynamoDbSourceConfig(_Source):
+class DynamoDbSourceConfig(_Log):
     """A table: its changes go, as events, to the region's own hub, and with that to the peers."""
 
     kind: Literal["dynamodb"]
@@ -101,7 +108,49 @@ class DynamoDbSourceConfig(_Source):
         return ChangeRules(here=here, table=self.reads_in(here), **{name: getattr(self, name) for name in same})
 
 
-KINDS = {"kinesis": KinesisSourceConfig, "dynamodb": DynamoDbSourceConfig}
+class SqsSourceConfig(_Source):
+    """A queue, or a bus whose rule sends to it: messages go, as events, to the region's own hub, and so to peers."""
+
+    kind: Literal["sqs"]
+    queue: QueueName
+    queues: dict[RegionName, QueueName] = Field({}, description="Regions where the queue has another name")
+    regions: list[RegionName] | None = Field(
+        None, min_length=1, description="Where the queue is; everywhere by default"
+    )
+    envelope: Envelope = Field("none", description="eventbridge: what a rule of a bus sends")
+    event_id_field: str = Field(
+        "", max_length=255, description="The producer's id, members with dots; id, or detail.id in events of a bus"
+    )
+    partition_key_field: str | None = Field(
+        None, min_length=1, description="What orders events, such as detail.orderId; a FIFO queue's group comes first"
+    )
+    visibility_s: int = Field(60, ge=10, le=43_200, description="How long a lost worker's messages stay unseen")
+    wait_s: int = Field(2, ge=0, le=20, description="How long the service lets a receive wait for a message")
+    records_per_read: int = Field(100, ge=10, le=100)
+
+    def reads_in(self, region: str) -> str:
+        """The queue's name there."""
+        return self.queues.get(region, self.queue)
+
+    def is_in(self, region: str) -> bool:
+        return self.regions is None or region in self.regions
+
+    def start_position(self, _: int) -> Position:
+        """A queue has no places."""
+        return TrimHorizon()
+
+    @property
+    def id_path(self) -> list[str]:
+        default = "detail.id" if self.envelope == "eventbridge" else "id"
+        return (self.event_id_field or default).split(".")
+
+    @property
+    def key_path(self) -> list[str]:
+        """Empty where there is none."""
+        return self.partition_key_field.split(".") if self.partition_key_field else []
+
+
+KINDS = {"kinesis": KinesisSourceConfig, "dynamodb": DynamoDbSourceConfig, "sqs": SqsSourceConfig}
 
 
 def _kind(source: object) -> object:
@@ -110,11 +159,13 @@ def _kind(source: object) -> object:
 
 
 SourceConfig: TypeAlias = Annotated[
-    Annotated[KinesisSourceConfig, Tag("kinesis")] | Annotated[DynamoDbSourceConfig, Tag("dynamodb")],
+    Annotated[KinesisSourceConfig, Tag("kinesis")]
+    | Annotated[DynamoDbSourceConfig, Tag("dynamodb")]
+    | Annotated[SqsSourceConfig, Tag("sqs")],
     Discriminator(
         _kind,
         custom_error_type="unknown_kind",
-        custom_error_message="a source is of kind kinesis or dynamodb",
+        custom_error_message="a source is of kind kinesis, dynamodb or sqs",
     ),
 ]
 

@@ -80,6 +80,18 @@ class Source(Protocol):
         ...
 
 
+class Queue(Protocol):
+    """What a source that forgets what is done needs to be told."""
+
+    def done(self, position: Position) -> None:
+        """Everything up to the position is settled: it need not come again."""
+        ...
+
+    async def run(self, is_held: Callable[[], bool]) -> None:
+        """Delete what is done, and keep what is not from others while the lease ``is_held``; until cancelled."""
+        ...
+
+
 # --- sinks ---------------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from replicator.aws.session import AwsSession
 from replicator.aws.signer import Credentials, Signer, body_hash
 from replicator.errors import Misconfigured, TransientError
 
-__all__ = ["JSON_1_0", "JsonApi", "Reply", "ServiceError", "http_session"]
+__all__ = ["JSON_1_0", "JSON_1_1", "JsonApi", "Reply", "ServiceError", "http_session"]
 
 JSON_1_1 = "application/x-amz-json-1.1"
 JSON_1_0 = "application/x-amz-json-1.0"

@@ -18,6 +18,8 @@ class Record(Struct, frozen=True, gc=False):
     """One entry of a source shard, its bytes as they were stored. ``gc=False``: it can be in no cycle.
 
     ``number`` is its sequence number as the vendor writes it: few are ever compared, all are written into a tag.
+    ``lasting``, where it is not empty, stands in its place in the event's origin: a message of a queue has another
+    number whenever it comes.
     """
 
     data: bytes
@@ -25,6 +27,7 @@ class Record(Struct, frozen=True, gc=False):
     number: str
     arrival_ms: int
     sub_sequence: int = 0
+    lasting: str = ""
 
     @property
     def sequence(self) -> SequenceNumber:

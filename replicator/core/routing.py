@@ -44,6 +44,8 @@ class Drop(Struct, frozen=True):
     reason: str
 
 
+REPLICA = "replica"
+"""Why an event of a table or queue does not enter the hub that bears a tag already."""
 FORWARD = Forward()
 NO_ROUTE = Drop("no_route")
 RETURNED = Drop("returned_to_origin")

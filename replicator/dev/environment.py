@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from replicator.adapters.dynamodb_leases import ensure_table
 from replicator.dev.clients import kinesis_client
-from replicator.dev.environment_config import LEASE_TABLE, Layout, config_variables, render_config
+from replicator.dev.environment_config import LEASE_TABLE, QUEUE, Layout, config_variables, render_config
 from replicator.dev.environment_worker import STATUS_S, Worker, WorkerStatus
 from replicator.dev.launch import Ready, aws_ready, start_aws
 from replicator.dev.processes import Child, ChildError
@@ -113,6 +113,12 @@ class Environment:
             await ensure_table(client, LEASE_TABLE)
             if self.layout.table != "none":
                 await client.create_table(**DEFINITION)
+        if self.layout.queue:
+            sqs = get_session().create_client(
+                "sqs", endpoint_url=aws, region_name=region, config=Config(proxies={}), **CREDENTIALS
+            )
+            async with sqs as client:
+                await client.create_queue(QueueName=QUEUE)
 
     def quarantined(self) -> int:
         """Files in the quarantine of all regions."""

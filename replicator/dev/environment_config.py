@@ -11,6 +11,7 @@ REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
 LEASE_TABLE = "replicator-leases"
 SOURCE = "orders"
 TABLE_SOURCE = "orders-table"
+QUEUE_SOURCE, QUEUE = "orders-queue", "orders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Layout:
     drain_s: float = 10.0
     table: Literal["none", "image", "outbox"] = "none"
     """Whether every region has a table whose changes go to its hub, and how they are told."""
+    queue: bool = False
+    """Whether every region has a queue whose messages go to its hub."""
 
 
 def render_config(layout: Layout) -> str:
@@ -47,6 +50,7 @@ def render_config(layout: Layout) -> str:
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,
+        queue_source=QUEUE_LINE if layout.queue else "",
         table_source=""
         if layout.table == "none"
         else TABLE_LINE.format(name=TABLE_SOURCE, table=TABLE, mode=layout.table),
@@ -82,7 +86,12 @@ def _topology(layout: Layout) -> str:
 REGION = """\
   {region}:
     endpoints: {{kinesis: "${{{variable}}}", dynamodb: "${{AWS_OF_THIS_REGION}}",
-                dynamodb_streams: "${{AWS_OF_THIS_REGION}}"}}
+                dynamodb_streams: "${{AWS_OF_THIS_REGION}}", sqs: "${{AWS_OF_THIS_REGION}}"}}
+"""
+
+QUEUE_LINE = f"""\
+  {QUEUE_SOURCE}:
+    {{kind: sqs, queue: {QUEUE}, wait_s: 0, visibility_s: 10, partition_key_field: key, sink: hub}}
 """
 
 TABLE_LINE = """\
@@ -97,7 +106,7 @@ topology: {topology}
 
 sources:
   {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub}}
-{table_source}
+{table_source}{queue_source}
 sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
 

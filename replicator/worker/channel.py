@@ -30,7 +30,7 @@ from replicator.core.model import (
 )
 from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, PositionLost, TransientError
-from replicator.ports import Cursor
+from replicator.ports import Cursor, Queue
 from replicator.worker.admission import Admission, key_held
 from replicator.worker.claiming import Claiming
 from replicator.worker.doubt import Doubt
@@ -70,20 +70,21 @@ class Channel:
         may_send: Callable[[], bool],
         share_bytes: Callable[[], int],
         held: HeldKeys,
+        queue: Queue | None = None,
     ) -> None:
-        """``share_bytes`` tells what this channel may hold now, see `core.memory`."""
+        """``share_bytes`` tells what this channel may hold now, see `core.memory`. ``queue``: the source is one."""
         self.link = link
         self.shard = shard
         self._log = log
         self._durable = durable
         self._claiming = claiming
         self._recovery = recovery
-        self._heritage = Heritage(link, durable, claiming, recovery)
+        self._heritage = Heritage(link, durable, claiming, recovery, has_places=queue is None)
         self._admission = admission
         self._make_durable = make_durable
         self._held = held
         self._share_bytes = share_bytes
-        self._settlement = Settlement(claiming, durable.position, admission.settled)
+        self._settlement = Settlement(claiming, durable.position, admission.settled, queue.done if queue else None)
         self._publisher = Publisher(link, recovery, may_send, self._settlement.close, self._poisoned, held)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False

@@ -28,10 +28,16 @@ MARKS_MARGIN_S = 10.0
 
 
 class Heritage:
-    """Of one (link, shard). ``durable`` is the checkpoint as it was found."""
+    """Of one (link, shard). ``durable`` is the checkpoint as it was found.
 
-    def __init__(self, link: Link, durable: Checkpoint, claiming: Claiming, recovery: Recovery) -> None:
+    Not ``has_places``: the sequence of an origin does not tell where it stands in the shard.
+    """
+
+    def __init__(
+        self, link: Link, durable: Checkpoint, claiming: Claiming, recovery: Recovery, *, has_places: bool = True
+    ) -> None:
         self._link = link
+        self._has_places = has_places
         self._durable = durable
         self._claiming = claiming
         self._recovery = recovery
@@ -107,7 +113,7 @@ class Heritage:
         if (origin.incarnation, origin.shard) != (scope.incarnation, scope.shard):
             return False
         position = self._durable.position
-        return not isinstance(position, After) or origin.sequence > position.sequence
+        return not (self._has_places and isinstance(position, After)) or origin.sequence > position.sequence
 
     @property
     def has_found(self) -> bool:

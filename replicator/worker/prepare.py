@@ -11,8 +11,8 @@ from msgspec import Struct
 from replicator.core.claims import CHECK_BYTES, DIGEST_BYTES
 from replicator.core.formats import Decoded, Format
 from replicator.core.kpl import MAGIC, unpack
-from replicator.core.model import Origin, Record, Region, ShardId, SourceName
-from replicator.core.routing import Route, outgoing_tag
+from replicator.core.model import Origin, Record, Region, SequenceNumber, ShardId, SourceName
+from replicator.core.routing import REPLICA, Route, outgoing_tag
 from replicator.core.skim import PLAIN_HEAD
 from replicator.core.tag import Tag, TagFrame, TagKeys, WireTag, check_regions, encode_tag, is_sound
 from replicator.errors import PoisonEvent
@@ -32,7 +32,8 @@ class Birthplace(Struct, frozen=True, gc=False):
     shard: ShardId
 
     def of(self, record: Record) -> Origin:
-        return Origin(self.region, self.source, self.incarnation, self.shard, record.sequence, record.sub_sequence)
+        sequence = SequenceNumber(int(record.lasting)) if record.lasting else record.sequence
+        return Origin(self.region, self.source, self.incarnation, self.shard, sequence, record.sub_sequence)
 
 
 class Prepared(Struct, eq=False, gc=False):
@@ -117,8 +118,9 @@ class Preparer:
                 self._check(tag)
         except PoisonEvent as exc:
             return Prepared(record, self._birthplace, poison=_why_plain(record.data) or exc.anew())
-        if decoded.drop:
-            route = self._dropped.setdefault(decoded.drop, Route(0, self._here, drop=decoded.drop))
+        drop = REPLICA if self._is_home and tag is not None else decoded.drop
+        if drop:
+            route = self._dropped.setdefault(drop, Route(0, self._here, drop=drop))
             return Prepared(record, self._birthplace, route)
         if tag is not None and tag.path:
             route = self._route_of(tag)

@@ -14,7 +14,7 @@ from replicator.core.model import Checkpoint, Lease, LinkName, Position, Region,
 from replicator.core.routing import HomeRouter, Router, Routes
 from replicator.core.tag import TagKeys
 from replicator.errors import TransientError
-from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Source, Telemetry
+from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Queue, Source, Telemetry
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming, OnLoss
@@ -39,7 +39,8 @@ NO_DATA = float("nan")
 class SourceSetup(Struct, frozen=True):
     """One source of this region with everything chosen for it. ``start`` proposes a position for a link seen first.
 
-    ``is_home``: its one link leads into this region's own hub, from where the events leave like all others.
+    ``is_home``: its one link leads into this region's own hub, from where the events leave like all others. ``queue``:
+    the source is one.
     """
 
     name: SourceName
@@ -49,6 +50,7 @@ class SourceSetup(Struct, frozen=True):
     start: Callable[[int], Position]
     log: LogSettings
     is_home: bool = False
+    queue: Queue | None = None
 
 
 class Stores(Struct, frozen=True):
@@ -128,10 +130,18 @@ class Service:
             background = [group.create_task(link.run()) for setup in self._sources for link in setup.links]
             background += [group.create_task(held.run()) for held in self._held.values()]
             background.append(group.create_task(self._publish_gauges()))
+            background += [
+                group.create_task(setup.queue.run(self._holds_any(setup.name)))
+                for setup in self._sources
+                if setup.queue is not None
+            ]
             keepers = [group.create_task(keeper.run()) for keeper in self._keepers.values()]
             await asyncio.wait(keepers)
             for task in background:
                 task.cancel()
+
+    def _holds_any(self, source: SourceName) -> Callable[[], bool]:
+        return lambda: bool(self._keepers[source].held)
 
     async def drain(self) -> None:
         """Hand every shard back gracefully; `run` returns then."""
@@ -189,6 +199,7 @@ class Service:
             may_send=lambda: self._keepers[setup.name].surely_holds(lease),
             share_bytes=self._queue_share,
             held=held,
+            queue=setup.queue,
         )
 
     async def _link_start(self, setup: SourceSetup, link: LinkName) -> Position:

@@ -15,9 +15,17 @@ SETTLE_PARTLY_S = 2.0
 class Settlement:
     """The open spans of one (link, shard), in source order, and the watermark behind the settled ones."""
 
-    def __init__(self, claiming: Claiming, position: Position, on_settled: Callable[[Span], None]) -> None:
+    def __init__(
+        self,
+        claiming: Claiming,
+        position: Position,
+        on_settled: Callable[[Span], None],
+        on_passed: Callable[[Position], None] | None = None,
+    ) -> None:
+        """``on_passed`` is told where the watermark stands now."""
         self._claiming = claiming
         self._on_settled = on_settled
+        self._on_passed = on_passed
         self._watermark: Watermark[Span] = Watermark(position)
         self._finished: asyncio.Queue[Span] = asyncio.Queue()
         self.progress = asyncio.Event()
@@ -79,6 +87,8 @@ class Settlement:
             self._on_settled(span)
             span.items = []  # they refer to the span: without the cycle they are freed at once
             if self._watermark.advance():
+                if self._on_passed is not None:
+                    self._on_passed(self._watermark.position)
                 self._waiting_since_s = asyncio.get_running_loop().time()
             self.progress.set()
 

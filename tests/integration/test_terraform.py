@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION, PEER, ACCOUNT = "us-east-1", "eu-west-1", "123456789012"
 SINK = f"arn:aws:kinesis:{PEER}:{ACCOUNT}:stream/orders"
 TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/orders"
+QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo"
 SOURCE = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/payments"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:replicator-AbCdEf"
@@ -90,6 +91,7 @@ def inputs() -> dict[str, Any]:
         "source_stream_arns": [SOURCE],
         "sink_stream_arns": [SINK],
         "table_arns": [TABLE],
+        "queue_arns": [QUEUE],
         "quarantine_s3": {"bucket": "lake", "prefix": "quarantine/"},
         "kms": {
             "lease_table": KEY,
@@ -204,11 +206,14 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
     reading = {f"kinesis:{a}" for a in ("DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")}
     table = {f"dynamodb:{a}Item" for a in ("Get", "Put", "Update", "Delete")} | {"dynamodb:Query"}
     changes = {f"dynamodb:{a}" for a in ("DescribeStream", "GetRecords", "GetShardIterator")}
+    message = {"ChangeMessageVisibility", "DeleteMessage", "ReceiveMessage"}
+    queues = {f"sqs:{a}" for a in {"GetQueueAttributes", "GetQueueUrl"} | message}
     sources = {SOURCE, applied["aws_kinesis_stream.hub[0]"]["arn"]}
     table_key = {f"kms:{a}" for a in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey")}
     assert granted == {
         "ReadSources": (reading, sources),
         "WriteSinksAndReadBack": (reading | {"kinesis:PutRecords"}, {SINK} | sources),
+        "Queues": (queues, {QUEUE}),
         "DescribeTables": ({"dynamodb:DescribeTable"}, {TABLE}),
         "ReadChanges": (changes, {f"{TABLE}/stream/*"}),
         "Leases": (table, {applied["aws_dynamodb_table.leases"]["arn"]}),

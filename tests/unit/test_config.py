@@ -77,7 +77,8 @@ WRONG = [
     ("table_unknown_key", 4, 53, "unknown key 'stream' in sources.table"),
     ("table_in_no_region", 4, 63, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
     ("table_to_a_peer", 7, 5, "no link of table goes from eu-west-1 or us-east-1 to eu-west-1 in this topology"),
-    ("unknown_kind", 4, 10, "sources.table: a source is of kind kinesis or dynamodb"),
+    ("unknown_kind", 4, 10, "sources.table: a source is of kind kinesis, dynamodb or sqs"),
+    ("queue_alias", 4, 54, "'ireland' is no canonical AWS region name, write 'eu-west-1'"),
     ("raw_with_entity", 4, 72, "mode raw passes records on as they are"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]

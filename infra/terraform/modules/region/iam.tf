@@ -132,6 +132,22 @@ data "aws_iam_policy_document" "task" {
   }
 
   dynamic "statement" {
+    for_each = length(var.queue_arns) > 0 ? [1] : []
+
+    content {
+      sid = "Queues"
+      actions = [
+        "sqs:ChangeMessageVisibility",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "sqs:GetQueueUrl",
+        "sqs:ReceiveMessage",
+      ]
+      resources = var.queue_arns
+    }
+  }
+
+  dynamic "statement" {
     for_each = length(var.table_arns) > 0 ? [1] : []
 
     content {

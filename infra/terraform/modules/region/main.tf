@@ -7,8 +7,8 @@ data "aws_caller_identity" "current" {}
 locals {
   tags        = merge({ application = var.name }, var.tags)
   source_arns = distinct(concat(var.source_stream_arns, aws_kinesis_stream.hub[*].arn))
-  # Events of tables are written into the region's own hub.
-  sink_arns         = distinct(concat(var.sink_stream_arns, length(var.table_arns) > 0 ? local.source_arns : []))
+  # Events of tables and queues are written into the region's own hub.
+  sink_arns         = distinct(concat(var.sink_stream_arns, length(var.table_arns) + length(var.queue_arns) > 0 ? local.source_arns : []))
   config_is_big     = length(base64encode(var.config_yaml)) * 3 / 4 > 4096
   lease_table_name  = coalesce(var.lease_table_name, "${var.name}-leases")
   name_with_region  = "${var.name}-${var.region}"

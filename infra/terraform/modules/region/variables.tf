@@ -244,6 +244,18 @@ variable "table_arns" {
   }
 }
 
+variable "queue_arns" {
+  description = "SQS queues of this region whose messages are replicated (sources of kind sqs; of a bus, the queue its rule sends to). Their events go into the region's own hub, so workers may write it then. Their KMS keys belong into kms.sources."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.queue_arns : can(regex("^arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+(\\.fifo)?$", arn))])
+    error_message = "Queues are ARNs of SQS queues, without wildcards."
+  }
+}
+
 variable "lease_table_name" {
   description = "Name of the table of leases and checkpoints; null means `<name>-leases`. Given to the workers as REPLICATOR_LEASE_TABLE."
   type        = string

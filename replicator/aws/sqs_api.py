@@ -1,0 +1,115 @@
+"""The calls of SQS on one queue, and what they answer."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from replicator.aws.transport import JsonApi
+from replicator.errors import TransientError
+
+SERVICE = "sqs"
+PREFIX = "AmazonSQS"
+
+BATCH_MAX = 10
+"""Messages of one call. Source: SQS Developer Guide, "Amazon SQS message quotas"."""
+IN_FLIGHT_MAX_S = 12 * 3600
+"""How long a message can be kept from other consumers after it was received. Source: the same."""
+SYSTEM_ATTRIBUTES = ("SentTimestamp", "MessageGroupId", "ApproximateReceiveCount")
+
+T = TypeVar("T")
+
+
+class Message(Struct, rename="pascal"):
+    message_id: str
+    receipt_handle: str
+    body: str
+    attributes: dict[str, str] = {}
+
+
+class _Messages(Struct, rename="pascal"):
+    messages: list[Message] = []
+
+
+class _Attributes(Struct, rename="pascal"):
+    attributes: dict[str, str] = {}
+
+
+class _QueueUrl(Struct, rename="pascal"):
+    queue_url: str
+
+
+class _Failed(Struct, rename="pascal"):
+    id: str
+    code: str
+    sender_fault: bool = False
+
+
+class _BatchResult(Struct, rename="pascal"):
+    failed: list[_Failed] = []
+
+
+_messages = msgspec.json.Decoder(_Messages)
+_attributes = msgspec.json.Decoder(_Attributes)
+_queue_url = msgspec.json.Decoder(_QueueUrl)
+_batch_result = msgspec.json.Decoder(_BatchResult)
+
+
+class SqsApi:
+    """Each call raises TransientError, Misconfigured or ServiceError."""
+
+    def __init__(self, api: JsonApi, queue: str, timeout_s: float) -> None:
+        self.queue = queue
+        self._api = api
+        self._timeout_s = timeout_s
+        self._url = ""
+
+    async def attributes(self) -> dict[str, str]:
+        """CreatedTimestamp and MessageRetentionPeriod in seconds, and whatever else there is."""
+        request = {"QueueUrl": await self._queue_url(), "AttributeNames": ["All"]}
+        return (await self._call("GetQueueAttributes", request, _attributes)).attributes
+
+    async def receive(self, visibility_s: int, wait_s: int) -> list[Message]:
+        """Up to ten; waits for the first one. Others get them when the visibility ends."""
+        request = {
+            "QueueUrl": await self._queue_url(),
+            "MaxNumberOfMessages": BATCH_MAX,
+            "VisibilityTimeout": visibility_s,
+            "WaitTimeSeconds": wait_s,
+            "MessageSystemAttributeNames": SYSTEM_ATTRIBUTES,
+        }
+        return (await self._call("ReceiveMessage", request, _messages, extra_s=wait_s)).messages
+
+    async def delete(self, handles: Sequence[str]) -> dict[int, str]:
+        """Up to ten; by place, the code of those that are not deleted."""
+        entries = [{"Id": str(place), "ReceiptHandle": handle} for place, handle in enumerate(handles)]
+        return await self._batch("DeleteMessageBatch", entries)
+
+    async def keep(self, handles: Sequence[str], visibility_s: int) -> dict[int, str]:
+        """Keep up to ten from others for so long from now on; by place, the code of those that could not be kept."""
+        entries = [
+            {"Id": str(place), "ReceiptHandle": handle, "VisibilityTimeout": visibility_s}
+            for place, handle in enumerate(handles)
+        ]
+        return await self._batch("ChangeMessageVisibilityBatch", entries)
+
+    async def _batch(self, operation: str, entries: Sequence[Mapping[str, object]]) -> dict[int, str]:
+        request = {"QueueUrl": await self._queue_url(), "Entries": entries}
+        return {int(failed.id): failed.code for failed in (await self._call(operation, request, _batch_result)).failed}
+
+    async def _queue_url(self) -> str:
+        if not self._url:
+            self._url = (await self._call("GetQueueUrl", {"QueueName": self.queue}, _queue_url)).queue_url
+        return self._url
+
+    async def _call(
+        self, operation: str, request: Mapping[str, object], decoder: msgspec.json.Decoder[T], extra_s: float = 0
+    ) -> T:
+        # None of them is a write that could do harm when it is repeated, or when it takes effect unknown to us.
+        body = msgspec.json.encode(request)
+        reply = await self._api.call(operation, body, is_write=False, timeout_s=self._timeout_s + extra_s)
+        try:
+            return decoder.decode(reply.body or b"{}")
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise TransientError(f"an answer of SQS can't be read: {exc}", code="bad_reply") from exc
