@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 from replicator.config import Config, LinkDefaults
+from replicator.config_base import REGION
 from replicator.config_in_doubt import in_doubt
 from replicator.config_regions import named_regions
 from replicator.config_sources import KinesisSourceConfig
@@ -95,7 +96,8 @@ def _unknown_names(document: Document, config: Config) -> Iterator[Problem]:
 def _unknown_regions(document: Document, config: Config, parts: Collection[str]) -> Iterator[Problem]:
     """Regions that are named in these parts of the file, and that nobody runs."""
     for path, name, is_key in named_regions(document.data, ()):
-        if path[0] in parts and name not in config.regions:
+        # What is no region's name at all is reported already.
+        if path[0] in parts and name not in config.regions and REGION.fullmatch(name):
             place = document.key_place(path) if is_key else document.value_place(path)
             yield Problem(place, _unknown(name, "region", config.region_names))
 
