@@ -122,6 +122,17 @@ async def open_quarantine(
         yield S3Quarantine(client, chosen.s3_bucket, chosen.s3_prefix)
 
 
+def tag_keys(config: Config) -> TagKeys | None:
+    """The keys with their secrets, None where tags are not signed. Raises ConfigError."""
+    keys = config.tag_key
+    if keys is None:
+        return None
+    try:
+        return TagKeys(keys.current, {name: ref.resolve(os.environ) for name, ref in keys.keys.items()})
+    except ValueError as exc:
+        raise ConfigError(f"tag_key: {exc}") from exc
+
+
 def _check_writable(directory: Path) -> None:
     """Found out now, it costs a start; found out with the first poison event, it holds up a shard."""
     try:
@@ -158,7 +169,7 @@ class _Builder:
             worker=self._worker,
             regions=frozenset(config.region_names),
             routes=topologies,
-            keys=self._tag_keys(),
+            keys=tag_keys(config),
         )
         sources = [
             await self._source(SourceName(name), peers, http)
@@ -186,15 +197,6 @@ class _Builder:
             timeout_s=redis.timeout_s,
             window_s=redis.window_s,
         )
-
-    def _tag_keys(self) -> TagKeys | None:
-        keys = self._config.tag_key
-        if keys is None:
-            return None
-        try:
-            return TagKeys(keys.current, {name: ref.resolve(os.environ) for name, ref in keys.keys.items()})
-        except ValueError as exc:
-            raise ConfigError(f"tag_key: {exc}") from exc
 
     async def _leases(self) -> DynamoDbLeases:
         leases = self._config.leases
@@ -246,6 +248,7 @@ class _Builder:
             is_paused=chosen.paused,
             on_poison=chosen.on_poison,
             backoff_max_s=limits.backoff_max_s,
+            filters=chosen.filters,
         )
         api = await self._kinesis(peer, sink.writes_in(peer), http)
         adapter = KinesisSink(

@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _region_option(run)
     run.set_defaults(command=_run)
 
+    _add_filter(commands.add_parser("filter", help="what a link would do with the events its hub took lately"))
     _add_quarantine(commands.add_parser("quarantine", help="what was put away and why, and keys held back behind it"))
     _add_demo(commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back"))
     return parser
@@ -82,6 +83,16 @@ def _add_config(config: argparse.ArgumentParser) -> None:
     _config_option(show)
     _region_option(show)
     show.set_defaults(command=_show)
+
+
+def _add_filter(judge: argparse.ArgumentParser) -> None:
+    _config_option(judge)
+    _region_option(judge)
+    judge.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
+    judge.add_argument("--since", type=_positive, default=600, help="so many seconds ago (default 600)")
+    judge.add_argument("--examples", type=_positive, default=2, help="so many events of each fate (default 2)")
+    judge.add_argument("--json", action="store_true", help="as JSON, with the examples whole")
+    judge.set_defaults(command=_filter)
 
 
 def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
@@ -200,6 +211,19 @@ def _run(args: argparse.Namespace) -> int:
 
     config = load(args.config, os.environ)
     asyncio.run(run_worker(config, Region(args.region)))
+    return 0
+
+
+def _filter(args: argparse.Namespace) -> int:
+    from replicator.filter_command import judged, judged_document, print_judged  # noqa: PLC0415 - loads the AWS clients
+
+    config = load(args.config, os.environ)
+    trial = judged(config, Region(args.region), args.link, since_s=args.since, examples_max=args.examples)
+    found = asyncio.run(trial)
+    if args.json:
+        print(json.dumps(judged_document(found), indent=2))
+    else:
+        print_judged(found, Console(width=None if sys.stdout.isatty() else PLAN_COLUMNS))
     return 0
 
 

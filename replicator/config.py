@@ -5,7 +5,7 @@ Values stand here after interpolation; secrets never do, only where to find them
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -13,7 +13,9 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from replicator.config_base import FieldError, Model, Name, RegionName
 from replicator.config_sources import KinesisSourceConfig, SinkConfig, SourceConfig
 from replicator.config_topology import TopologyConfig
+from replicator.core.filters import FilterRules
 from replicator.core.model import LinkName, Region
+from replicator.core.patterns import PatternError, compiled
 from replicator.core.topology import Topologies
 from replicator.errors import ConfigError
 
@@ -108,6 +110,27 @@ class LinkDefaults(Model):
     on_poison: Literal["skip", "hold_key"] = Field(
         "skip", description="hold_key: the later events of a poison event's key go to quarantine after it, in order"
     )
+
+    include: list[dict[str, Any]] = Field(
+        [], description="Event patterns as EventBridge has them: only events that match one go over the link"
+    )
+    exclude: list[dict[str, Any]] = Field([], description="Event patterns: events that match one stay")
+    max_age_s: float | None = Field(None, gt=0, description="Events that arrived in the hub longer ago stay")
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _patterns(cls, patterns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for place, pattern in enumerate(patterns):
+            try:
+                compiled(pattern)
+            except PatternError as exc:
+                raise ValueError(f"[{place}]: {exc}") from exc
+        return patterns
+
+    @property
+    def filters(self) -> FilterRules:
+        age_max_ms = None if self.max_age_s is None else round(self.max_age_s * 1000)
+        return FilterRules(self.include, self.exclude, age_max_ms)
 
 
 class LinkConfig(LinkDefaults):

@@ -33,6 +33,7 @@ def across(document: Document, config: Config) -> Iterator[Problem]:
         yield from _idle_overrides(document, config, topologies)
         yield from _homeless(document, config)
         yield from _idle_aggregation(document, config, topologies)
+        yield from _blind_filters(document, config)
         if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
             yield from _relays(document, config)
 
@@ -202,3 +203,16 @@ def _homeless(document: Document, config: Config) -> Iterator[Problem]:
 
 def _hubs(config: Config) -> list[KinesisSourceConfig]:
     return [source for source in config.sources.values() if isinstance(source, KinesisSourceConfig)]
+
+
+def _blind_filters(document: Document, config: Config) -> Iterator[Problem]:
+    """Patterns match nothing in bytes of any kind."""
+    opaque = [name for name, hub in config.sources.items() if getattr(hub, "format", "") == "opaque"]
+    message = "include and exclude look into JSON, and sources.{} is opaque"
+    for name in opaque[:1]:
+        for field in ("include", "exclude"):
+            if getattr(config.link_defaults, field):
+                yield Problem(document.key_place(("link_defaults", field)), message.format(name))
+    for index, link in enumerate(config.links):
+        if link.source in opaque and (link.include or link.exclude):
+            yield Problem(document.value_place(("links", index)), message.format(link.source))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from replicator.core.filters import Filter
 from replicator.core.quarantine_document import Quarantined
 from replicator.core.routing import FORWARD, Drop, Forward, HomeRouter, Route, Router
 from replicator.errors import PoisonEvent, StoreUnavailable
@@ -51,6 +52,8 @@ class Admission:
         self._quarantine = quarantine
         self._clock = clock
         self._size_max = link.sink.limits.record_bytes_max
+        rules = link.settings.filters
+        self._filter = None if rules.is_idle else Filter(rules)
         self._open: dict[bytes, Item] = {}
         self._decided: dict[Route | None, Forward | Drop] = {}
 
@@ -60,6 +63,8 @@ class Admission:
         drops: Counter[str] = Counter()
         items: list[Item] = []
         under_way, holds = self._open, len(self._held) > 0
+        if self._filter is not None:
+            records = self._filtered(self._filter, records, drops)
         self._preparer.encode_plain(records, self._leaving(records))
         for prepared in records:
             try:
@@ -89,6 +94,27 @@ class Admission:
         for reason, number in drops.items():
             self._link.count("events_dropped_total", number, reason=reason)
         return items
+
+    def _filtered(self, chosen: Filter, records: Sequence[Prepared], drops: Counter[str]) -> Sequence[Prepared]:
+        """Without the events that would go and may not; whatever else there is of the others, the gate decides."""
+        now_ms = self._clock.now_ms()
+        rest = []
+        for prepared in records:
+            route = prepared.route
+            reason = None
+            if route is not None and self._is_forward(route):
+                reason = chosen.why_not(prepared.record.data, now_ms - prepared.record.arrival_ms)
+            if reason is None:
+                rest.append(prepared)
+            else:
+                drops[reason] += 1
+        return rest
+
+    def _is_forward(self, route: Route) -> bool:
+        try:
+            return self._decision(route) is FORWARD
+        except PoisonEvent:
+            return False
 
     def _leaving(self, records: Sequence[Prepared]) -> list[Route | None]:
         """The routes of events born here that lead over this link."""

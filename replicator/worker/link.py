@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from replicator.core.backoff import PeerHealth
+from replicator.core.filters import FilterRules
 from replicator.core.in_doubt import SIGNATURE_WINDOW_MS, FenceRules
 from replicator.core.model import LinkName, Region, SourceName
 from replicator.core.peer_clock import PeerClock, PeerTime
@@ -56,6 +57,7 @@ class LinkSettings(Struct, frozen=True):
     backoff_base_s: float = 0.1
     backoff_max_s: float = 20.0
     misconfigured_wait_s: float = 5.0
+    filters: FilterRules = FilterRules()
 
     @property
     def fence(self) -> FenceRules:

@@ -70,6 +70,9 @@ def test_config_show_prints_what_holds_in_one_region(capsys: pytest.CaptureFixtu
         "request_lifetime_s": 30.0,
         "paused": False,
         "on_poison": "skip",
+        "include": [],
+        "exclude": [],
+        "max_age_s": None,
     }
 
 

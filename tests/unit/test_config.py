@@ -79,6 +79,8 @@ WRONG = [
     ("table_to_a_peer", 7, 5, "no link of table goes from eu-west-1 or us-east-1 to eu-west-1 in this topology"),
     ("unknown_kind", 4, 10, "sources.table: a source is of kind kinesis, dynamodb or sqs"),
     ("queue_alias", 4, 54, "'ireland' is no canonical AWS region name, write 'eu-west-1'"),
+    ("bad_pattern", 8, 7, "[0]: the pattern.type[0]: there is no 'prefx'; there is: anything-but"),
+    ("filter_of_opaque", 5, 3, "include and exclude look into JSON, and sources.orders is opaque"),
     ("raw_with_entity", 4, 72, "mode raw passes records on as they are"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]

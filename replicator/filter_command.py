@@ -1,0 +1,129 @@
+"""``replicator filter``: what a link would do with the events that its hub took lately. Nothing is sent."""
+
+import asyncio
+import time
+from collections import Counter
+
+from msgspec import Struct, field
+from rich.console import Console
+from rich.table import Table
+
+from replicator.aws.session import AwsSession
+from replicator.aws.transport import http_session
+from replicator.bootstrap import WallClock, tag_keys
+from replicator.bootstrap_sources import Reader, Readers
+from replicator.config import Config, link_name
+from replicator.config_sources import KinesisSourceConfig
+from replicator.core.filters import Filter
+from replicator.core.model import AtTimestamp, LinkName, Region, Shard, SourceName
+from replicator.core.routing import FORWARD, Drop, Router
+from replicator.errors import ConfigError, PoisonEvent, TransientError
+from replicator.worker.prepare import Birthplace, Prepared, Preparer
+from replicator.worker.unpacking import UnpackedSource
+
+RECORDS_A_READ = 1000
+READ_S = 0.25
+"""Between two reads of a shard, whose consumers share five a second."""
+FORWARDED = "forwarded"
+SHOWN_BYTES = 120
+
+
+class Judged(Struct):
+    """How many events had which fate: `FORWARDED`, why dropped, ``quarantine: ...``; and of each the first few."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[bytes]] = field(default_factory=dict)
+
+    def take(self, fate: str, data: bytes, examples_max: int) -> None:
+        self.counts[fate] += 1
+        kept = self.examples.setdefault(fate, [])
+        if len(kept) < examples_max:
+            kept.append(data)
+
+
+class _Trial:
+    """One link of one region. Raises ConfigError when there is no such link, or its source is no hub."""
+
+    def __init__(self, config: Config, region: Region, link: str) -> None:
+        topologies = config.topologies()
+        if region not in config.regions:
+            raise ConfigError(f"there is no region {region}, only {', '.join(config.region_names)}")
+        links = {
+            link_name(name, peer): (SourceName(name), peer)
+            for name, source in config.sources.items()
+            if isinstance(source, KinesisSourceConfig)
+            for peer in config.peers(name, region, topologies)
+        }
+        name = LinkName(link)
+        if name not in links:
+            raise ConfigError(f"there is no link {link} of a hub in {region}, only {', '.join(links)}")
+        self.source, peer = links[name]
+        self._config, self._region, self._topologies = config, region, topologies
+        self._router = Router(topologies, region, peer)
+        self._filter = Filter(config.link(self.source, region, peer).filters)
+
+    def preparer(self, reader: Reader, incarnation: str, shard: Shard) -> Preparer:
+        return Preparer(
+            birthplace=Birthplace(self._region, self.source, incarnation, shard.id),
+            event_format=reader.event_format,
+            known_regions=frozenset(self._config.region_names),
+            generation_at=self._topologies.generation_at,
+            keys=tag_keys(self._config),
+            clock=WallClock(),
+        )
+
+    def fate(self, prepared: Prepared, now_ms: int) -> str:
+        if prepared.poison is not None:
+            return f"quarantine: {prepared.poison.reason}"
+        assert prepared.route is not None, "only poison has none"
+        try:
+            decision = self._router.decide(prepared.route)
+        except PoisonEvent as exc:
+            return f"quarantine: {exc.reason}"
+        if isinstance(decision, Drop):
+            return decision.reason
+        assert decision is FORWARD
+        record = prepared.record
+        return self._filter.why_not(record.data, now_ms - record.arrival_ms) or FORWARDED
+
+
+async def judged(config: Config, region: Region, link: str, *, since_s: float, examples_max: int) -> Judged:
+    """Reads every shard of the link's hub from so long ago up to its tip. Raises ConfigError."""
+    trial, found = _Trial(config, region, link), Judged()
+    now_ms = int(time.time() * 1000)
+    async with http_session(16) as http:
+        reader = await Readers(config, region, AwsSession(), http).reader(config.sources[trial.source])
+        try:
+            incarnation = (await reader.source.describe()).incarnation
+            for shard in await reader.source.shards():
+                preparer = trial.preparer(reader, incarnation, shard)
+                source = UnpackedSource(reader.source)
+                cursor = await source.open(shard.id, AtTimestamp(now_ms - round(since_s * 1000)))
+                while True:
+                    page = await source.read(cursor, RECORDS_A_READ)
+                    for prepared in preparer.prepare(page):
+                        found.take(trial.fate(prepared, now_ms), prepared.record.data, examples_max)
+                    if page.next is None or page.behind_ms == 0:
+                        break
+                    cursor = page.next
+                    await asyncio.sleep(READ_S)
+        except TransientError as exc:
+            raise ConfigError(f"the hub can't be read: {exc}") from exc
+    return found
+
+
+def print_judged(found: Judged, console: Console) -> None:
+    """How many of which fate, and the first of each."""
+    table = Table("events", "what becomes of them", "for example")
+    for fate, count in found.counts.most_common():
+        examples = [data[:SHOWN_BYTES].decode(errors="replace") for data in found.examples[fate]]
+        table.add_row(f"{count:,}", fate, "\n".join(examples))
+    console.print(table)
+
+
+def judged_document(found: Judged) -> dict[str, object]:
+    """As plain data."""
+    return {
+        "counts": dict(found.counts.most_common()),
+        "examples": {fate: [data.decode(errors="replace") for data in kept] for fate, kept in found.examples.items()},
+    }
