@@ -14,6 +14,8 @@ from pathlib import Path
 
 import aiohttp
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from replicator.adapters.dynamodb_leases import DynamoDbLeases
 from replicator.adapters.kinesis_sink import Bodies, KinesisSink
@@ -30,12 +32,13 @@ from replicator.bootstrap_sources import Readers
 from replicator.config import Config
 from replicator.config_sources import KinesisSourceConfig
 from replicator.core.leasing import LeaseSettings
-from replicator.core.model import Region, SourceName
+from replicator.core.model import Region, SourceName, TrimHorizon
 from replicator.core.tag import TagKeys
 from replicator.errors import ConfigError
 from replicator.ports import Quarantine
 from replicator.tuning import tune_process
 from replicator.worker.link import Link, LinkSettings
+from replicator.worker.redrive import RedriveSource, Stays, Unskimmed, redrive_name
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
@@ -46,6 +49,7 @@ CONNECTIONS_MAX = 256
 PARENTS_POLL_S = 1.0
 READY_POLL_S = 0.5
 QUEUE_READS_PER_S = 100.0
+REDRIVEN_A_READ = 100
 BODIES_KEPT = 4
 """Of 1 MB or so each, for links that are a few requests apart."""
 
@@ -144,6 +148,26 @@ def _check_writable(directory: Path) -> None:
         raise ConfigError(f"{what}; name one that can, or a bucket (quarantine.s3_bucket)") from exc
 
 
+class Redrive(Struct, frozen=True):
+    """What is redriven over the link from ``origin``'s hub (or into it) to ``peer``."""
+
+    origin: SourceName
+    peer: Region
+    source: RedriveSource
+    stays: Stays
+
+
+@asynccontextmanager
+async def redrive_service(config: Config, region: Region, redrive: Redrive) -> AsyncIterator[Service]:
+    """A service for nothing but this, not running yet. Raises ConfigError."""
+    worker = f"redrive-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    configure_logs("warning", region=region, worker=worker)
+    async with AsyncExitStack() as stack:
+        telemetry = OtelTelemetry(region=region, worker=worker)
+        stack.callback(telemetry.close)
+        yield await _Builder(config, region, worker, telemetry, stack).service(redrive)
+
+
 class _Builder:
     """Makes the parts of one worker; what must be closed goes on the stack."""
 
@@ -158,7 +182,8 @@ class _Builder:
         self._aws = AwsSession()
         self._rng = random.Random()
 
-    async def service(self) -> Service:
+    async def service(self, redrive: Redrive | None = None) -> Service:
+        """Of all sources, or of one redrive."""
         config = self._config
         http = await self._stack.enter_async_context(http_session(CONNECTIONS_MAX))
         claims = self._claims()
@@ -171,11 +196,14 @@ class _Builder:
             routes=topologies,
             keys=tag_keys(config),
         )
-        sources = [
-            await self._source(SourceName(name), peers, http)
-            for name in config.sources
-            if (peers := config.peers(name, self._region, topologies))
-        ]
+        if redrive is None:
+            sources = [
+                await self._source(SourceName(name), peers, http)
+                for name in config.sources
+                if (peers := config.peers(name, self._region, topologies))
+            ]
+        else:
+            sources = [await self._redrive(redrive, http)]
         settings = ServiceSettings(
             leases=LeaseSettings(
                 config.leases.duration_s, config.leases.renew_s, read_units_per_s=config.leases.read_units_per_s
@@ -184,7 +212,8 @@ class _Builder:
             on_loss=config.redis_in(self._region).on_loss,
             memory_bytes=config.limits.memory_bytes,
         )
-        stores = Stores(await self._leases(), claims, await self._quarantine())
+        quarantine = await self._quarantine() if redrive is None else redrive.stays
+        stores = Stores(await self._leases(), claims, quarantine)
         return Service(identity, sources, stores, settings, clock=WallClock(), telemetry=self._telemetry, rng=self._rng)
 
     def _claims(self) -> RedisClaims:
@@ -227,6 +256,18 @@ class _Builder:
         start = source.start_position
         return SourceSetup(
             name, reader.source, reader.event_format, links, start, log, is_home=is_home, queue=reader.queue
+        )
+
+    async def _redrive(self, redrive: Redrive, http: aiohttp.ClientSession) -> SourceSetup:
+        setup = await self._source(redrive.origin, [redrive.peer], http)
+        return replace(
+            setup,
+            name=redrive_name(setup.links[0].name),
+            source=redrive.source,
+            queue=redrive.source,
+            event_format=Unskimmed(setup.event_format),
+            start=lambda _: TrimHorizon(),
+            log=replace(setup.log, records_per_read=REDRIVEN_A_READ, reads_per_s=QUEUE_READS_PER_S),
         )
 
     async def _link(self, name: SourceName, peer: Region, http: aiohttp.ClientSession, bodies: Bodies) -> Link:

@@ -101,7 +101,8 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     show = commands.add_parser("show", help="print one document with its bytes")
     held = commands.add_parser("held", help="print the keys that are held, by link")
     release = commands.add_parser("release", help="let the events of a key through again")
-    for command in (listed, show, held, release):
+    redrive = commands.add_parser("redrive", help="send what is in quarantine over its link again, in order")
+    for command in (listed, show, held, release, redrive):
         _config_option(command)
         _region_option(command)
     release.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
@@ -114,6 +115,12 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     show.add_argument("--raw", action="store_true", help="only the event's bytes, as they were read")
     show.set_defaults(command=_show_document)
     held.set_defaults(command=_held)
+    redrive.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
+    redrive.add_argument("--id", default="", help="only the document whose id begins so")
+    redrive.add_argument("--reason", help="only those that were put away for this reason")
+    redrive.add_argument("--key", help="only those of this partition key")
+    redrive.add_argument("--dry-run", action="store_true", help="say how many there are, and send nothing")
+    redrive.set_defaults(command=_redrive)
     release.set_defaults(command=_release)
 
 
@@ -262,6 +269,25 @@ def _held(args: argparse.Namespace) -> int:
     if not any(found.values()):
         print(f"no held keys on {', '.join(found)}", file=sys.stderr)
     return 0
+
+
+def _redrive(args: argparse.Namespace) -> int:
+    from replicator.redrive_command import Choice, redrive  # noqa: PLC0415 - loads the AWS clients
+
+    config = load(args.config, os.environ)
+    choice = Choice(args.id, args.reason, args.key)
+    link = LinkName(args.link)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    done = asyncio.run(redrive(config, Region(args.region), link, choice, say, is_dry=args.dry_run))
+    if args.dry_run:
+        print(f"{done.chosen} documents of {link} would be redriven")
+        return 0
+    stays = ", ".join(f"{count} {reason}" for reason, count in done.stays.items())
+    print(f"{done.chosen} documents of {link}: {done.removed} done and removed, {stays or 'none'} still poison")
+    return 1 if done.stays else 0
 
 
 def _release(args: argparse.Namespace) -> int:

@@ -328,6 +328,16 @@ class QuarantineReader(Protocol):
         """Those whose id (`core.quarantine_document.document_id`) begins so; lists everything."""
         ...
 
+    async def names(self, link: LinkName) -> Sequence[str]:
+        """What `load` and `remove` know the documents of a link by; lists everything."""
+        ...
+
+    async def load(self, name: str) -> Document: ...
+
+    async def remove(self, name: str) -> None:
+        """Safe to repeat."""
+        ...
+
 
 # --- telemetry -----------------------------------------------------------------------------------------------------
 

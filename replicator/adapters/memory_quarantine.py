@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 from replicator.core.model import LinkName, Origin
-from replicator.core.quarantine_document import Document, Quarantined, decode_document, encode_document, key_digest
+from replicator.core.quarantine_document import (
+    Document,
+    Quarantined,
+    decode_document,
+    document_id,
+    encode_document,
+    key_digest,
+)
 from replicator.ports import Kept
 
 
@@ -36,6 +43,22 @@ class MemoryQuarantine:
 
     async def find(self, link: LinkName, document_id: str) -> Sequence[Document]:
         return [document for document in self._documents(link) if document.id.startswith(document_id)]
+
+    async def names(self, link: LinkName) -> Sequence[str]:
+        return [f"{link} {document.id}" for document in self._documents(link)]
+
+    async def load(self, name: str) -> Document:
+        link, _, wanted = name.partition(" ")
+        [document] = await self.find(LinkName(link), wanted)
+        return document
+
+    async def remove(self, name: str) -> None:
+        link, _, wanted = name.partition(" ")
+        self.events = {
+            (of, origin): event
+            for (of, origin), event in self.events.items()
+            if of != link or document_id(origin.key) != wanted
+        }
 
     def _documents(self, link: LinkName) -> list[Document]:
         return [decode_document(encode_document(event)) for (of, _), event in self.events.items() if of == link]

@@ -61,6 +61,15 @@ class FileQuarantine:
     async def find(self, link: LinkName, document_id: str) -> Sequence[Document]:
         return await self._told(_read, await self._told(_documents, self._link(link), document_id))
 
+    async def names(self, link: LinkName) -> Sequence[str]:
+        return [str(path) for path in await self._told(_documents, self._link(link), "")]
+
+    async def load(self, name: str) -> Document:
+        return await self._told(_decoded, Path(name))
+
+    async def remove(self, name: str) -> None:
+        await self._told(_removed, Path(name))
+
     def _link(self, link: LinkName) -> Path:
         return self._directory / link.replace(":", "@")
 

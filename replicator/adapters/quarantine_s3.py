@@ -75,6 +75,16 @@ class S3Quarantine:
         entries = self._entries(f"{self._prefix}{link}/")
         return await self._read([entry async for entry in entries if is_document(_name(entry), document_id)])
 
+    async def names(self, link: LinkName) -> Sequence[str]:
+        entries = self._entries(f"{self._prefix}{link}/")
+        return [str(entry["Key"]) async for entry in entries if is_document(_name(entry))]
+
+    async def load(self, name: str) -> Document:
+        return self._decoded(name, await self._body(name))
+
+    async def remove(self, name: str) -> None:
+        await self._told(name, self._client.delete_object(Bucket=self._bucket, Key=name))
+
     async def _read(self, entries: Sequence[dict[str, Any]]) -> list[Document]:
         slots = asyncio.Semaphore(READS_AT_ONCE)
 

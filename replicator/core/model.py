@@ -14,26 +14,6 @@ SequenceNumber = NewType("SequenceNumber", int)
 """Vendors write it as a decimal string of up to 129 digits; an int compares right, a float or plain text does not."""
 
 
-class Record(Struct, frozen=True, gc=False):
-    """One entry of a source shard, its bytes as they were stored. ``gc=False``: it can be in no cycle.
-
-    ``number`` is its sequence number as the vendor writes it: few are ever compared, all are written into a tag.
-    ``lasting``, where it is not empty, stands in its place in the event's origin: a message of a queue has another
-    number whenever it comes.
-    """
-
-    data: bytes
-    partition_key: str
-    number: str
-    arrival_ms: int
-    sub_sequence: int = 0
-    lasting: str = ""
-
-    @property
-    def sequence(self) -> SequenceNumber:
-        return SequenceNumber(int(self.number))
-
-
 class Origin(Struct, frozen=True, array_like=True, gc=False):
     """The immutable birth coordinates of an event. ``incarnation`` is the source's creation time in ms, as text."""
 
@@ -57,6 +37,26 @@ class Origin(Struct, frozen=True, array_like=True, gc=False):
                 str(self.sub_sequence),
             )
         )
+
+
+class Record(Struct, frozen=True, gc=False):
+    """One entry of a source shard, its bytes as they were stored. ``gc=False``: it can be in no cycle.
+
+    ``number`` is its sequence number as the vendor writes it: few are ever compared, all are written into a tag.
+    ``lasting`` is for what has another number whenever it comes: the sequence that stands in its place in the event's
+    origin, or that origin whole.
+    """
+
+    data: bytes
+    partition_key: str
+    number: str
+    arrival_ms: int
+    sub_sequence: int = 0
+    lasting: str | Origin = ""
+
+    @property
+    def sequence(self) -> SequenceNumber:
+        return SequenceNumber(int(self.number))
 
 
 class Shard(Struct, frozen=True):

@@ -57,7 +57,8 @@ class Worker:
         self.log = config_file.with_name(f"worker-{region}-{index}.log")
         self.child: Child | None = None
         self._config_file = config_file
-        self._variables = variables
+        self.variables = {**OWN_VARIABLES, **variables}
+        """What its process has in its environment."""
         self._port = 0
 
     async def start(self) -> None:
@@ -69,7 +70,7 @@ class Worker:
             self.name,
             [*command, "--region", self.region],
             self.log,
-            env={**OWN_VARIABLES, **self._variables},
+            env=self.variables,
         )
         self._port = await self.child.ready(status_port, READY_S)
 

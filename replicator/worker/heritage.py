@@ -30,7 +30,7 @@ MARKS_MARGIN_S = 10.0
 class Heritage:
     """Of one (link, shard). ``durable`` is the checkpoint as it was found.
 
-    Not ``has_places``: the sequence of an origin does not tell where it stands in the shard.
+    Not ``has_places``: origins do not tell where an event stands in the shard.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class Heritage:
 
     def _is_wanted(self, origin: Origin) -> bool:
         """Whether the event may come by here: it was born behind the checkpoint of this shard, or elsewhere."""
-        if (origin.region, origin.source) != (self._recovery.here, self._link.source):
+        if not self._has_places or (origin.region, origin.source) != (self._recovery.here, self._link.source):
             return True
         scope = self._claiming.scope
         if (origin.incarnation, origin.shard) != (scope.incarnation, scope.shard):
             return False
         position = self._durable.position
-        return not (self._has_places and isinstance(position, After)) or origin.sequence > position.sequence
+        return not isinstance(position, After) or origin.sequence > position.sequence
 
     @property
     def has_found(self) -> bool:

@@ -32,6 +32,8 @@ class Birthplace(Struct, frozen=True, gc=False):
     shard: ShardId
 
     def of(self, record: Record) -> Origin:
+        if isinstance(record.lasting, Origin):
+            return record.lasting
         sequence = SequenceNumber(int(record.lasting)) if record.lasting else record.sequence
         return Origin(self.region, self.source, self.incarnation, self.shard, sequence, record.sub_sequence)
 

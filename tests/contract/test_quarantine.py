@@ -167,3 +167,20 @@ async def test_what_is_no_document_is_named(place: str, tmp_path: Path, request:
         await client.put_object(Bucket="odd-documents", Key=f"{LINK}/odd.json", Body=b"[]")
         with pytest.raises(StoreUnavailable, match=r"odd\.json is no document of ours"):
             await S3Quarantine(client, "odd-documents", "").kept(LINK, 1)
+
+
+async def test_documents_are_loaded_and_removed_by_name_on_their_link_only(case: tuple[Quarantine, Kept]) -> None:
+    quarantine, kept = case
+    reader = cast("QuarantineReader", quarantine)
+    for number in range(3):
+        await quarantine.put(put_away(number))
+    await quarantine.put(put_away(1, OTHER))
+    await quarantine.hold(LINK, "k")
+    names = {name: await reader.load(name) for name in await reader.names(LINK)}
+    assert sorted(document.data for document in names.values()) == sorted(put_away(n).data for n in range(3))
+    [gone] = [name for name, document in names.items() if document.data == put_away(1).data]
+    await reader.remove(gone)
+    await reader.remove(gone)
+    assert set(await reader.names(LINK)) == names.keys() - {gone}
+    assert len(await reader.names(OTHER)) == 1
+    assert len(await kept()) == 3

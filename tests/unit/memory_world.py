@@ -15,6 +15,7 @@ from replicator.core.leasing import LeaseSettings
 from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName, TrimHorizon
 from replicator.core.tag import Tag, encode_tag
 from replicator.core.topology import Topologies, compile_generation, mesh
+from replicator.ports import Quarantine
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
@@ -73,15 +74,20 @@ class World:
         )
         log = LogSettings(memory_bytes, reads_per_s=10_000, idle_read_s=0.001, retry_s=0.01)
         setup = SourceSetup(SOURCE, MemorySource(self.source), make_format("json"), links, lambda _: TrimHorizon(), log)
-        routes = Topologies(compile_generation(1, list(regions), mesh(list(regions))))
-        self.service = Service(
-            Identity(HERE, "w", frozenset(regions), routes, None),
+        self._routes = Topologies(compile_generation(1, list(regions), mesh(list(regions))))
+        self._regions = frozenset(regions)
+        self._memory_bytes = memory_bytes
+        self.service = self.service_of(setup, self.quarantine)
+
+    def service_of(self, setup: SourceSetup, quarantine: Quarantine) -> Service:
+        return Service(
+            Identity(HERE, "w", self._regions, self._routes, None),
             [setup],
-            Stores(MemoryLeases(), MemoryClaims(now_ms), self.quarantine),
-            ServiceSettings(LeaseSettings(10.0, 1.0), RunnerSettings(1.0, 0.1), "continue", memory_bytes),
+            Stores(MemoryLeases(), MemoryClaims(Clock().now_ms), quarantine),
+            ServiceSettings(LeaseSettings(10.0, 1.0), RunnerSettings(1.0, 0.1), "continue", self._memory_bytes),
             clock=Clock(),
             telemetry=Silent(),
-            rng=rng,
+            rng=random.Random(1),
         )
 
     def numbers(self, peer: Region) -> list[tuple[str, int]]:

@@ -1,0 +1,121 @@
+"""``replicator quarantine redrive``: what is in quarantine goes over its link again."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from replicator.aws.session import AwsSession
+from replicator.bootstrap import Redrive, open_quarantine, redrive_service
+from replicator.config import Config, link_name
+from replicator.core.model import LinkName, Region, SourceName
+from replicator.errors import ConfigError, StoreUnavailable
+from replicator.ports import QuarantineReader
+from replicator.worker.redrive import RedriveSource, Stays, origin_of, source_order
+from replicator.worker.service import Service
+
+POLL_S = 0.2
+
+
+class Choice(Struct, frozen=True):
+    """Which documents of a link: all, or those that match everything that is given."""
+
+    document_id: str = ""
+    reason: str | None = None
+    key: str | None = None
+
+
+class Redriven(Struct, frozen=True):
+    """``chosen`` documents, of which ``removed`` are gone: sent, or known to be there.
+
+    ``stays``: still poison, by reason.
+    """
+
+    chosen: int
+    removed: int
+    stays: Counter[str]
+
+
+async def redrive(
+    config: Config, region: Region, link: LinkName, choice: Choice, say: Callable[[str], None], *, is_dry: bool
+) -> Redriven:
+    """Returns when every chosen document is removed or stays. Raises ConfigError."""
+    source, peer = _ends(config, region, link)
+    async with open_quarantine(config, region, AwsSession()) as quarantine:
+        try:
+            names = await _chosen(quarantine, link, choice)
+        except StoreUnavailable as exc:
+            raise ConfigError(str(exc)) from exc
+        if is_dry or not names:
+            return Redriven(len(names), 0, Counter())
+        stays = Stays()
+        documents = RedriveSource(quarantine, names, stays)
+        async with redrive_service(config, region, Redrive(source, peer, documents, stays)) as service:
+            await _until_over(service, documents, link, say)
+    return Redriven(len(names), documents.removed, stays.reasons)
+
+
+def _ends(config: Config, region: Region, link: LinkName) -> tuple[SourceName, Region]:
+    if region not in config.regions:
+        raise ConfigError(f"there is no region {region} in the configuration, only {', '.join(config.region_names)}")
+    topologies = config.topologies()
+    links = {
+        link_name(name, peer): (SourceName(name), peer)
+        for name in config.sources
+        for peer in config.peers(name, region, topologies)
+    }
+    if link not in links:
+        raise ConfigError(f"there is no link {link} in {region}, only {', '.join(links)}")
+    source, peer = links[link]
+    if config.link(source, region, peer).paused:
+        raise ConfigError(f"{link} is paused in {region}: nothing can be sent over it")
+    return source, peer
+
+
+async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) -> list[str]:
+    """Names in source order. Reads every document once; no more than one is in memory."""
+    found = []
+    for name in await quarantine.names(link):
+        document = await quarantine.load(name)
+        is_chosen = (
+            document.id.startswith(choice.document_id)
+            and choice.reason in (None, document.reason)
+            and choice.key in (None, document.partition_key)
+        )
+        if is_chosen:
+            found.append((source_order(origin_of(document.origin)), name))
+    return [name for _, name in sorted(found)]
+
+
+async def _until_over(service: Service, documents: RedriveSource, link: LinkName, say: Callable[[str], None]) -> None:
+    running = asyncio.create_task(service.run())
+    said = ""
+    try:
+        while not documents.is_over:
+            if running.done():
+                running.result()
+            await asyncio.sleep(POLL_S)
+            state = _state(service, link)
+            if state != said:
+                say(state)
+                said = state
+        await service.drain()
+        await running
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+def _state(service: Service, link: LinkName) -> str:
+    """In a line, what it is doing or waiting for."""
+    reasons = service.ready()
+    if reasons:
+        return "; ".join(reasons)
+    status = service.status()
+    if not status["leases"]:
+        return "waits for the lease: another redrive of this link is under way, or died a moment ago"
+    links = status["links"]
+    assert isinstance(links, dict)
+    found = links[link]
+    return f"{found['state']}: {found['last_error']}" if found["last_error"] else str(found["state"])

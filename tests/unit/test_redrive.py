@@ -1,0 +1,82 @@
+"""A redrive as the pipeline sees it: documents in order, what is done removed, what is still poison left alone."""
+
+import asyncio
+import json
+
+import pytest
+from memory_world import HERE, PEERS, REGIONS, SOURCE, World
+from msgspec.structs import replace
+
+from replicator.adapters.memory_quarantine import MemoryQuarantine
+from replicator.core.model import After, LinkName, Origin, SequenceNumber, ShardId, TrimHorizon
+from replicator.core.quarantine_document import Quarantined
+from replicator.worker.link import LinkSettings
+from replicator.worker.redrive import REDRIVE, RedriveSource, Stays, Unskimmed, origin_of, redrive_name, source_order
+
+[PEER] = PEERS[:1]
+LINK = LinkName(f"{SOURCE}:{PEER}")
+
+
+def put_away(number: int, key: str = "k", data: bytes | None = None) -> Quarantined:
+    origin = Origin(HERE, SOURCE, "17", ShardId("shardId-0"), SequenceNumber(number))
+    return Quarantined(LINK, "oversize", "", origin, key, data or b'{"id":"%d"}' % number, 0, 1_700_000_000_000)
+
+
+async def source_of(quarantine: MemoryQuarantine, *events: Quarantined) -> tuple[RedriveSource, Stays]:
+    for event in events:
+        await quarantine.put(event)
+    names = sorted(await quarantine.names(LINK))
+    documents = {name: await quarantine.load(name) for name in names}
+    ordered = sorted(names, key=lambda name: source_order(origin_of(documents[name].origin)))
+    stays = Stays()
+    return RedriveSource(quarantine, ordered, stays), stays
+
+
+def test_an_origin_is_read_back_from_its_key() -> None:
+    origin = Origin(HERE, SOURCE, "17", ShardId("shardId-0"), SequenceNumber(10**100), 3)
+    assert origin_of(origin.key) == origin
+    with pytest.raises(ValueError, match="unpack"):
+        origin_of("a/b")
+
+
+async def test_only_what_is_done_is_removed_and_a_new_owner_begins_with_the_rest() -> None:
+    quarantine = MemoryQuarantine()
+    source, _ = await source_of(quarantine, *[put_away(number) for number in (9, 10, 2)])
+    page = await source.read(await source.open(REDRIVE, TrimHorizon()), 2)
+    assert [record.data for record in page.records] == [b'{"id":"2"}', b'{"id":"9"}']
+    source.done(After(page.records[0].sequence))
+    await source._remove()
+    assert (source.removed, len(quarantine.events)) == (1, 2)
+    again = await source.read(await source.open(REDRIVE, After(page.records[0].sequence)), 9)
+    assert [record.data for record in again.records] == [b'{"id":"9"}', b'{"id":"10"}']
+    assert again.records[0].sequence > page.records[-1].sequence
+    assert again.behind_ms == 0
+    source.done(After(page.records[-1].sequence))
+    assert not source.is_over
+    source.done(After(again.records[-1].sequence))
+    await source._remove()
+    assert (source.is_over, len(quarantine.events)) == (True, 0)
+
+
+async def test_behind_what_is_still_poison_its_key_stays_in_order_where_keys_are_held() -> None:
+    settings = LinkSettings(in_doubt_wait_s=0.0, backoff_base_s=0.01, on_poison="hold_key")
+    quarantine = MemoryQuarantine()
+    events = [put_away(1, "a", b"\xff"), put_away(2, "a"), put_away(3, "b"), put_away(4, "a")]
+    source, stays = await source_of(quarantine, *events)
+    world = World(regions=REGIONS[:2], shards=1, settings=settings)
+    [setup] = world.service._sources
+    redriven = replace(
+        setup, name=redrive_name(LINK), source=source, queue=source, event_format=Unskimmed(setup.event_format)
+    )
+    service = world.service_of(redriven, stays)
+    task = asyncio.create_task(service.run())
+    await world.until(lambda: source.is_over)
+    await service.drain()
+    await task
+    assert world.ids(PEER) == ["3"]
+    assert sorted(event.data for event in quarantine.events.values()) == sorted(
+        e.data for e in events if e != events[2]
+    )
+    assert stays.reasons == {"not_json": 1, "key_held": 2}
+    [[record]] = [world.peers[PEER].records(shard.id) for shard in world.peers[PEER].list_shards()]
+    assert json.loads(record.data)["_replicator"]["origin"] == [HERE, SOURCE, "17", "shardId-0", "3", 0]
