@@ -14,7 +14,7 @@ from replicator.config_base import FieldError, Model, Name, RegionName
 from replicator.config_sources import KinesisSourceConfig, SinkConfig, SourceConfig
 from replicator.config_topology import TopologyConfig
 from replicator.core.filters import FilterRules
-from replicator.core.model import LinkName, Region
+from replicator.core.model import LinkName, Region, SourceName
 from replicator.core.patterns import PatternError, compiled
 from replicator.core.topology import Topologies
 from replicator.errors import ConfigError
@@ -265,6 +265,17 @@ class Config(Model):
         if not isinstance(chosen, KinesisSourceConfig):
             return [here] if chosen.is_in(here) else []
         return sorted(topologies.links_from(here))
+
+    def links_of(self, here: Region) -> dict[LinkName, tuple[SourceName, Region]]:
+        """Source and peer of every link of a region. Raises ConfigError when there is no such region."""
+        if here not in self.regions:
+            raise ConfigError(f"there is no region {here} in the configuration, only {', '.join(self.region_names)}")
+        topologies = self.topologies()
+        return {
+            link_name(source, peer): (SourceName(source), peer)
+            for source in self.sources
+            for peer in self.peers(source, here, topologies)
+        }
 
     def link(self, source: str, here: str, peer: str) -> LinkDefaults:
         """What holds for one link: the defaults, then the overrides that match it, the more special last."""

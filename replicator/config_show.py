@@ -6,27 +6,20 @@ import yaml
 
 from replicator.config import Config, RedisConfig
 from replicator.core.model import Region
-from replicator.errors import ConfigError
 
 MASK = "***"
 
 
 def effective(config: Config, region: str) -> str:
     """Everything that holds in ``region``: its own redis block, and its links with all overrides applied."""
-    if region not in config.regions:
-        raise ConfigError(f"there is no region {region}, only {', '.join(config.region_names)}")
+    links = config.links_of(Region(region))
     shown = config.model_dump(mode="json", by_alias=True, exclude={"regions", "links", "link_defaults"})
     shown["redis"] = _masked(config.redis_in(region))
-    topologies = config.topologies()
     document = {
         "region": region,
         "endpoints": config.regions[region].endpoints.model_dump(),
         **shown,
-        "links": {
-            f"{source}:{peer}": config.link(source, region, peer).model_dump()
-            for source in config.sources
-            for peer in config.peers(source, Region(region), topologies)
-        },
+        "links": {name: config.link(source, region, peer).model_dump() for name, (source, peer) in links.items()},
     }
     return yaml.safe_dump(document, sort_keys=False)
 

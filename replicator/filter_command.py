@@ -12,10 +12,10 @@ from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
 from replicator.bootstrap import WallClock, tag_keys
 from replicator.bootstrap_sources import Reader, Readers
-from replicator.config import Config, link_name
+from replicator.config import Config
 from replicator.config_sources import KinesisSourceConfig
 from replicator.core.filters import Filter
-from replicator.core.model import AtTimestamp, LinkName, Region, Shard, SourceName
+from replicator.core.model import AtTimestamp, LinkName, Region, Shard
 from replicator.core.routing import FORWARD, Drop, Router
 from replicator.errors import ConfigError, PoisonEvent, TransientError
 from replicator.worker.prepare import Birthplace, Prepared, Preparer
@@ -45,19 +45,16 @@ class _Trial:
     """One link of one region. Raises ConfigError when there is no such link, or its source is no hub."""
 
     def __init__(self, config: Config, region: Region, link: str) -> None:
-        topologies = config.topologies()
-        if region not in config.regions:
-            raise ConfigError(f"there is no region {region}, only {', '.join(config.region_names)}")
-        links = {
-            link_name(name, peer): (SourceName(name), peer)
-            for name, source in config.sources.items()
-            if isinstance(source, KinesisSourceConfig)
-            for peer in config.peers(name, region, topologies)
+        hubs = {
+            name: ends
+            for name, ends in config.links_of(region).items()
+            if isinstance(config.sources[ends[0]], KinesisSourceConfig)
         }
         name = LinkName(link)
-        if name not in links:
-            raise ConfigError(f"there is no link {link} of a hub in {region}, only {', '.join(links)}")
-        self.source, peer = links[name]
+        if name not in hubs:
+            raise ConfigError(f"there is no link {link} of a hub in {region}, only {', '.join(hubs)}")
+        self.source, peer = hubs[name]
+        topologies = config.topologies()
         self._config, self._region, self._topologies = config, region, topologies
         self._router = Router(topologies, region, peer)
         self._filter = Filter(config.link(self.source, region, peer).filters)

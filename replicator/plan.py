@@ -67,13 +67,7 @@ def _cell(generation: Generation, origin: Region, region: Region) -> str:
 
 
 def _links(config: Config) -> list[tuple[str, Region, Region]]:
-    topologies = config.topologies()
-    return [
-        (source, here, peer)
-        for here in config.region_names
-        for source in config.sources
-        for peer in config.peers(source, here, topologies)
-    ]
+    return [(source, here, peer) for here in config.region_names for source, peer in config.links_of(here).values()]
 
 
 def _link(config: Config, source: str, here: Region, peer: Region) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from replicator.aws.session import AwsSession
 from replicator.bootstrap import open_quarantine
-from replicator.config import Config, link_name
+from replicator.config import Config
 from replicator.core.model import LinkName, Region
 from replicator.core.quarantine_document import Document
 from replicator.errors import ConfigError, StoreUnavailable
@@ -64,7 +64,4 @@ def _checked(config: Config, region: Region, link: LinkName) -> LinkName:
 
 
 def _links(config: Config, region: Region) -> list[LinkName]:
-    if region not in config.regions:
-        raise ConfigError(f"there is no region {region} in the configuration, only {', '.join(config.region_names)}")
-    topologies = config.topologies()
-    return [link_name(source, peer) for source in config.sources for peer in config.peers(source, region, topologies)]
+    return list(config.links_of(region))

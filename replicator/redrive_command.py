@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from replicator.aws.session import AwsSession
 from replicator.bootstrap import Redrive, open_quarantine, redrive_service
-from replicator.config import Config, link_name
+from replicator.config import Config
 from replicator.core.model import LinkName, Region, SourceName
 from replicator.errors import ConfigError, StoreUnavailable
 from replicator.ports import QuarantineReader
@@ -57,14 +57,7 @@ async def redrive(
 
 
 def _ends(config: Config, region: Region, link: LinkName) -> tuple[SourceName, Region]:
-    if region not in config.regions:
-        raise ConfigError(f"there is no region {region} in the configuration, only {', '.join(config.region_names)}")
-    topologies = config.topologies()
-    links = {
-        link_name(name, peer): (SourceName(name), peer)
-        for name in config.sources
-        for peer in config.peers(name, region, topologies)
-    }
+    links = config.links_of(region)
     if link not in links:
         raise ConfigError(f"there is no link {link} in {region}, only {', '.join(links)}")
     source, peer = links[link]

@@ -1,13 +1,11 @@
 """The calls of DynamoDB Streams on one table, and what they answer."""
 
-from typing import TypeVar
-
 import msgspec
 from msgspec import Raw, Struct
 
-from replicator.aws.transport import JsonApi, Reply
+from replicator.aws.transport import JsonApi, Reply, decoded
 from replicator.core.model import After, Position, Shard, ShardId
-from replicator.errors import Misconfigured, TransientError
+from replicator.errors import Misconfigured
 
 SERVICE = "dynamodb"
 """Both APIs are signed for it; they differ in host and prefix."""
@@ -18,8 +16,6 @@ STREAMS_ENDPOINT = "dynamodbstreams"
 
 GET_RECORDS_MAX = 1000
 """GetRecords: records of one answer, which holds 1 MB at most. Source: API reference, "GetRecords"."""
-
-T = TypeVar("T")
 
 
 class _StreamSpecification(Struct, rename="pascal", frozen=True):
@@ -112,7 +108,7 @@ class DynamoDbStreamsApi:
 
     async def describe_table(self) -> Table:
         reply = await self._read(self._tables, "DescribeTable", {"TableName": self.table})
-        return decoded(_table, reply).table
+        return decoded(_table, reply, "DynamoDB").table
 
     async def created_ms(self, stream: str) -> int:
         """When the stream was switched on."""
@@ -134,25 +130,20 @@ class DynamoDbStreamsApi:
         request: dict[str, object] = {"StreamArn": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
         if isinstance(position, After):
             request |= {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": str(position.sequence)}
-        return decoded(_iterator, await self._read(self._streams, "GetShardIterator", request)).shard_iterator
+        return decoded(
+            _iterator, await self._read(self._streams, "GetShardIterator", request), "DynamoDB"
+        ).shard_iterator
 
     async def get_records(self, token: str, limit: int) -> GetRecordsReply:
         request = {"ShardIterator": token, "Limit": min(limit, GET_RECORDS_MAX)}
-        return decoded(_get_records, await self._read(self._streams, "GetRecords", request))
+        return decoded(_get_records, await self._read(self._streams, "GetRecords", request), "DynamoDB")
 
     async def _description(self, request: dict[str, object]) -> Description:
         reply = await self._read(self._streams, "DescribeStream", request)
-        return decoded(_description, reply).stream_description
+        return decoded(_description, reply, "DynamoDB").stream_description
 
     async def _read(self, api: JsonApi, operation: str, request: dict[str, object]) -> Reply:
         return await api.call(operation, msgspec.json.encode(request), is_write=False, timeout_s=self._timeout_s)
-
-
-def decoded(decoder: msgspec.json.Decoder[T], reply: Reply) -> T:
-    try:
-        return decoder.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise TransientError(f"an answer of DynamoDB can't be read: {exc}", code="bad_reply") from exc
 
 
 def stream_of(table: str, found: Table, *, needs_images: bool) -> str:

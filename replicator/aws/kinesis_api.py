@@ -1,13 +1,10 @@
 """What source and sink share of Kinesis: limits, the calls, and what they answer."""
 
-from typing import TypeVar
-
 import msgspec
 from msgspec import Struct
 
-from replicator.aws.transport import JsonApi, Reply
+from replicator.aws.transport import JsonApi, Reply, decoded
 from replicator.core.model import After, AtTimestamp, Position, Shard, ShardEnd, ShardId, TrimHorizon
-from replicator.errors import TransientError
 
 SERVICE = "kinesis"
 PREFIX = "Kinesis_20131202"
@@ -22,8 +19,6 @@ RECORD_BYTES_MAX = 1024 * 1024
 """PutRecords: data and partition key of one record. A stream can be raised to 10 MiB."""
 GET_RECORDS_MAX = 10_000
 """GetRecords: records of one answer, which holds 10 MiB at most; 5 calls and 2 MB a second a shard."""
-
-T = TypeVar("T")
 
 
 class RecordReply(Struct, rename="pascal", gc=False):
@@ -95,13 +90,13 @@ class KinesisApi:
     async def summary(self, signed_ms: int | None = None) -> tuple[Summary, Reply]:
         """``signed_ms`` dates the request (now by default): TransientError with code ``late`` when it had expired."""
         reply = await self._read("DescribeStreamSummary", {"StreamName": self.stream}, signed_ms)
-        return decoded(_summary, reply).stream_description_summary, reply
+        return decoded(_summary, reply, "Kinesis").stream_description_summary, reply
 
     async def shards(self) -> list[Shard]:
         found: list[Shard] = []
         request: dict[str, object] = {"StreamName": self.stream}
         while True:
-            page = decoded(_list_shards, await self._read("ListShards", request))
+            page = decoded(_list_shards, await self._read("ListShards", request), "Kinesis")
             found.extend(map(_shard, page.shards))
             if not page.next_token:
                 return found
@@ -112,23 +107,16 @@ class KinesisApi:
         request = {"StreamName": self.stream, "ShardId": shard, **_iterator_type(position)}
         if is_inclusive:
             request["ShardIteratorType"] = "AT_SEQUENCE_NUMBER"
-        return decoded(_iterator, await self._read("GetShardIterator", request)).shard_iterator
+        return decoded(_iterator, await self._read("GetShardIterator", request), "Kinesis").shard_iterator
 
     async def get_records(self, token: str, limit: int) -> GetRecordsReply:
         request = {"ShardIterator": token, "Limit": min(limit, GET_RECORDS_MAX)}
-        return decoded(_get_records, await self._read("GetRecords", request))
+        return decoded(_get_records, await self._read("GetRecords", request), "Kinesis")
 
     async def _read(self, operation: str, request: dict[str, object], signed_ms: int | None = None) -> Reply:
         body = msgspec.json.encode(request)
         signed_s = None if signed_ms is None else signed_ms / 1000
         return await self._api.call(operation, body, is_write=False, timeout_s=self._timeout_s, signed_s=signed_s)
-
-
-def decoded(decoder: msgspec.json.Decoder[T], reply: Reply) -> T:
-    try:
-        return decoder.decode(reply.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise TransientError(f"an answer of Kinesis can't be read: {exc}", code="bad_reply") from exc
 
 
 def _shard(reply: _ShardReply) -> Shard:

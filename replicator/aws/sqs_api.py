@@ -6,8 +6,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from replicator.aws.transport import JsonApi
-from replicator.errors import TransientError
+from replicator.aws.transport import JsonApi, decoded
 
 SERVICE = "sqs"
 PREFIX = "AmazonSQS"
@@ -109,7 +108,4 @@ class SqsApi:
         # None of them is a write that could do harm when it is repeated, or when it takes effect unknown to us.
         body = msgspec.json.encode(request)
         reply = await self._api.call(operation, body, is_write=False, timeout_s=self._timeout_s + extra_s)
-        try:
-            return decoder.decode(reply.body or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise TransientError(f"an answer of SQS can't be read: {exc}", code="bad_reply") from exc
+        return decoded(decoder, reply, "SQS")

@@ -6,9 +6,11 @@ no effect; what an answer means stands in `failures`; without one a write is in 
 
 import time
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from msgspec import Struct
@@ -18,11 +20,13 @@ from replicator.aws.session import AwsSession
 from replicator.aws.signer import Credentials, Signer, body_hash
 from replicator.errors import Misconfigured, TransientError
 
-__all__ = ["JSON_1_0", "JSON_1_1", "JsonApi", "Reply", "ServiceError", "http_session"]
+__all__ = ["JSON_1_0", "JSON_1_1", "JsonApi", "Reply", "ServiceError", "decoded", "http_session"]
 
 JSON_1_1 = "application/x-amz-json-1.1"
 JSON_1_0 = "application/x-amz-json-1.0"
 """Of DynamoDB and its streams; a service takes its own."""
+T = TypeVar("T")
+
 CONNECT_S = 3.0
 KEEPALIVE_S = 15.0
 """Idle connections are closed after this, before most load balancers close them under a request."""
@@ -157,6 +161,14 @@ class JsonApi:
             raise TransientError(text, code="connect") from exc
         error_type = response.headers.get("x-amzn-errortype", "")
         return Answer(response.status, content, error_type, _date_ms(response.headers.get("Date")))
+
+
+def decoded(decoder: msgspec.json.Decoder[T], reply: Reply, service: str) -> T:
+    """What the answer says. Raises TransientError when it can't be read."""
+    try:
+        return decoder.decode(reply.body or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise TransientError(f"an answer of {service} can't be read: {exc}", code="bad_reply") from exc
 
 
 def host_of(url: str) -> str:
