@@ -14,7 +14,7 @@ from replicator.adapters.sqs_source import QUEUE, SqsSource
 from replicator.aws.session import AwsSession
 from replicator.aws.sqs_api import PREFIX, Message, SqsApi
 from replicator.aws.transport import JSON_1_0, JsonApi, http_session
-from replicator.core.messages import text_at
+from replicator.core.messages import MessageFormat, text_at
 from replicator.core.model import After, Position, SequenceNumber, ShardEnd, TrimHorizon
 from replicator.errors import Misconfigured, TransientError
 from replicator.ports import Cursor, Page
@@ -236,3 +236,20 @@ async def test_what_some_receives_brought_is_taken_though_others_failed(
 
 async def never(self: SqsApi, visibility_s: int, wait_s: int) -> list[Message]:
     raise TransientError("throttled", code="throttled")
+
+
+async def test_events_of_a_bus_come_through_its_rule_which_leaves_replicas_out(queue: Queue, aws_url: str) -> None:
+    bus: Any = boto3.client("events", region_name=REGION, endpoint_url=aws_url)
+    arn = queue.client.get_queue_attributes(QueueUrl=queue.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {"source": [queue.name], "detail": {"_replicator": {"v": [{"exists": False}]}}}
+    bus.put_rule(Name=queue.name, EventPattern=json.dumps(pattern))
+    bus.put_targets(Rule=queue.name, Targets=[{"Id": "1", "Arn": arn}])
+    details = [{"id": "e-1", "orderId": 7}, {"id": "e-2", "_replicator": {"v": 1}}]
+    entries = [{"Source": queue.name, "DetailType": "paid", "Detail": json.dumps(detail)} for detail in details]
+    assert bus.put_events(Entries=entries)["FailedEntryCount"] == 0
+    page = await first_page(queue.source())
+    [record] = page.records
+    decoded = MessageFormat("eventbridge", ["detail", "id"]).decode(record.data)
+    assert (decoded.event_id, decoded.drop) == ("e-1", "")
+    assert text_at(record.data, ["detail", "orderId"]) == "7"
+    assert text_at(record.data, ["detail-type"]) == "paid"
