@@ -71,13 +71,17 @@ async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) 
     found = []
     for name in await quarantine.names(link):
         document = await quarantine.load(name)
+        try:
+            order = source_order(origin_of(document.origin))
+        except ValueError as exc:
+            raise ConfigError(f"document {name} has no origin that can be read: {document.origin!r}") from exc
         is_chosen = (
             document.id.startswith(choice.document_id)
             and choice.reason in (None, document.reason)
             and choice.key in (None, document.partition_key)
         )
         if is_chosen:
-            found.append((source_order(origin_of(document.origin)), name))
+            found.append((order, name))
     return [name for _, name in sorted(found)]
 
 

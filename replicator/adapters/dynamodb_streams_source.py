@@ -91,7 +91,7 @@ class DynamoDbStreamsSource:
             raise
         try:
             return self._page(cursor, reply)
-        except (msgspec.DecodeError, ValueError, KeyError) as exc:
+        except (msgspec.DecodeError, ValueError, KeyError, OverflowError) as exc:
             raise TransientError(f"an answer for {self._api.table} can't be read: {exc}", code="bad_reply") from exc
 
     async def _renewed(self, cursor: Cursor, records_max: int, exc: ServiceError) -> GetRecordsReply:
@@ -141,7 +141,7 @@ class DynamoDbStreamsSource:
 
 def _key_text(value: dict[str, str]) -> str:
     """The value of an item's hash key as a partition key; one that is too long goes by its digest."""
-    text = next(iter(value.values()))
+    [text] = value.values()
     if len(text) <= PARTITION_KEY_CHARACTERS_MAX:
         return text
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

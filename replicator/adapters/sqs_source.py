@@ -14,6 +14,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from hashlib import blake2b
 from uuid import UUID
 
 import structlog
@@ -128,7 +130,8 @@ class SqsSource:
         self._number += 1
         self._kept.append(_Kept(self._number, message.receipt_handle, time.monotonic() + self._visibility_s))
         data = message.body.encode("utf-8", "surrogatepass")
-        sent_ms = int(message.attributes.get("SentTimestamp", time.time() * 1000))
+        sent = message.attributes.get("SentTimestamp", "")
+        sent_ms = int(sent) if sent.isdecimal() else int(time.time() * 1000)
         key = message.attributes.get("MessageGroupId") or self._key_of(data) or message.message_id
         return Record(data, key[:PARTITION_KEY_CHARACTERS_MAX], str(self._number), sent_ms, 0, _lasting(message))
 
@@ -157,8 +160,9 @@ class SqsSource:
                 await asyncio.sleep(UPKEEP_S)
                 await self._upkeep(is_held)
         finally:
-            async with asyncio.timeout(LAST_UPKEEP_S):
-                await self._upkeep(lambda: False)
+            with suppress(TimeoutError):  # what is left comes again, and is known
+                async with asyncio.timeout(LAST_UPKEEP_S):
+                    await self._upkeep(lambda: False)
 
     async def _upkeep(self, is_held: Callable[[], bool]) -> None:
         try:
@@ -199,4 +203,5 @@ def _lasting(message: Message) -> str:
     try:
         return str(UUID(message.message_id).int)
     except ValueError:
-        raise TransientError(f"{message.message_id[:60]!r} is no id of a message", code="bad_reply") from None
+        digest = blake2b(message.message_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return str(int.from_bytes(digest, "big"))

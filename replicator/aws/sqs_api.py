@@ -95,7 +95,8 @@ class SqsApi:
 
     async def _batch(self, operation: str, entries: Sequence[Mapping[str, object]]) -> dict[int, str]:
         request = {"QueueUrl": await self._queue_url(), "Entries": entries}
-        return {int(failed.id): failed.code for failed in (await self._call(operation, request, _batch_result)).failed}
+        found = (await self._call(operation, request, _batch_result)).failed
+        return {int(failed.id): failed.code for failed in found if failed.id.isdecimal()}
 
     async def _queue_url(self) -> str:
         if not self._url:

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import structlog
 from msgspec import Struct
@@ -178,8 +179,9 @@ class RedriveSource:
                 await asyncio.sleep(UPKEEP_S)
                 await self._remove()
         finally:
-            async with asyncio.timeout(LAST_UPKEEP_S):
-                await self._remove()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_UPKEEP_S):
+                    await self._remove()
 
     async def _remove(self) -> None:
         try:
