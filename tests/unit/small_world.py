@@ -138,10 +138,19 @@ class World:
 class Worker:
     """One of the region; `run` as a task, cancel it to kill."""
 
-    def __init__(self, world: World, name: str, settings: LinkSettings, *, held_s: Sequence[float] = ()) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        settings: LinkSettings,
+        *,
+        held_s: Sequence[float] = (),
+        quarantine: MemoryQuarantine | None = None,
+    ) -> None:
         self._world = world
         self.network = Network(world.peer, world.window_ms, held_s)
         self.tally = Tally()
+        self.quarantine = quarantine or MemoryQuarantine()
         self.link = Link(
             source=SOURCE,
             peer=PEER,
@@ -155,7 +164,7 @@ class Worker:
         self.service = Service(
             Identity(HERE, name, frozenset((HERE, PEER)), routes, None),
             [SourceSetup(SOURCE, MemorySource(world.source), make_format("json"), (self.link,), _start, LOG)],
-            Stores(world.leases, world.claims, MemoryQuarantine()),
+            Stores(world.leases, world.claims, self.quarantine),
             ServiceSettings(LEASES, RunnerSettings(5.0, 1.0), "continue"),
             clock=world,
             telemetry=self.tally,

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from small_world import LEASES, SOURCE, Worker, World, in_virtual_time, until
+from small_world import LEASES, LINK, SOURCE, Worker, World, in_virtual_time, until
 
+from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.memory_stream import Operation
 from replicator.core.model import Lifetime
 from replicator.worker.link import LinkSettings
@@ -306,3 +307,24 @@ def test_all_who_are_in_doubt_at_the_same_time_share_a_reading() -> None:
         await worker.kill()
 
     in_virtual_time(history())
+
+
+def test_what_a_lost_owner_has_sent_is_not_put_away_though_its_key_is_held_since() -> None:
+    """The next owner can't know it from marks: the claim store was lost as well."""
+
+    async def history() -> tuple[Counter[int], int]:
+        world = World()
+        holding = replace(SHORT, on_poison="hold_key")
+        quarantine = MemoryQuarantine()
+        first = Worker(world, "w1", holding, quarantine=quarantine)
+        world.write(1)
+        await until(lambda: bool(world.stored()))
+        await first.kill()
+        world.claims.flush()
+        await quarantine.hold(LINK, "k0")
+        second = Worker(world, "w2", holding, quarantine=quarantine)
+        await until(lambda: bool(second.link.counts["in_doubt_found_total"] or quarantine.events))
+        await second.kill()
+        return world.stored(), len(quarantine.events)
+
+    assert in_virtual_time(history()) == (Counter([0]), 0)
