@@ -6,7 +6,7 @@ history is judged bad, and prints which seed it was and what was found. Exit sta
 Three rules are not broken here, because 2,000 histories did not need them: that a parent without a row is not taken for
 finished while it is listed (`tests/unit/test_leasing.py` shows it); that the claim store itself refuses a lower epoch,
 whose owner is kept from sending already (`tests/contract/test_claim_store.py`); and that an event of a held key is put
-away only when nobody has sent it (`tests/unit/test_recovery.py`; of 20,000 histories one needed it).
+away only when nobody has sent it (`tests/unit/test_recovery.py`; of 10,000 histories one needed it).
 """
 
 import argparse
