@@ -192,6 +192,13 @@ def _homeless(document: Document, config: Config) -> Iterator[Problem]:
                     "kinesis reads, so they would never leave; name the sink that writes the hub",
                 )
                 break
+            if getattr(source, "mode", "") == "raw" and any(hub.format == "lambda-stream" for hub in hubs):
+                yield Problem(
+                    place,
+                    f"sources.{name}: change records as they are have neither id nor type, without which the hub "
+                    f"'{stream}', read as lambda-stream, takes nothing; use format json there, or another mode here",
+                )
+                break
             if strange := [hub.format for hub in hubs if hub.format not in HOME_FORMATS]:
                 yield Problem(
                     place,

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from replicator.core.formats import CLOUDEVENTS_ATTRIBUTE
 from replicator.core.patterns import compiled
 from replicator.core.skim import RESERVED_KEY
 
@@ -58,5 +59,6 @@ def _event(data: bytes) -> dict[str, Any]:
         return {}
     if not isinstance(event, dict):
         return {}
-    event.pop(RESERVED_KEY, None)
+    for member in (RESERVED_KEY, CLOUDEVENTS_ATTRIBUTE):
+        event.pop(member, None)
     return event

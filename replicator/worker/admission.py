@@ -26,11 +26,18 @@ logger = structlog.get_logger(__name__)
 QUARANTINE_RETRY_S = 1.0
 QUARANTINE_RETRY_MAX_S = 10.0
 KEY_HELD = "key_held"
+NO_TAG = b"null"
+"""In the place of a tag, where nobody looks at it."""
 
 
 def key_held() -> PoisonEvent:
     """Why an event that is well itself is put away; see `worker.held_keys`."""
     return PoisonEvent(KEY_HELD, "an earlier event of its key is in quarantine")
+
+
+def _event(prepared: Prepared) -> bytes:
+    """What a filter looks at: the event that would leave, which for a table is not the record that was read."""
+    return prepared.record.data if prepared.decoded is None else prepared.decoded.with_tag(NO_TAG)
 
 
 class Admission:
@@ -103,7 +110,7 @@ class Admission:
             route = prepared.route
             reason = None
             if route is not None and self._is_forward(route):
-                reason = chosen.why_not(prepared.record.data, now_ms - prepared.record.arrival_ms)
+                reason = chosen.why_not(_event(prepared), now_ms - prepared.record.arrival_ms)
             if reason is None:
                 rest.append(prepared)
             else:

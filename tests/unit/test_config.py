@@ -81,6 +81,7 @@ WRONG = [
     ("queue_alias", 4, 54, "'ireland' is no canonical AWS region name, write 'eu-west-1'"),
     ("bad_pattern", 8, 7, "[0]: the pattern.type[0]: there is no 'prefx'; there is: anything-but"),
     ("filter_of_opaque", 5, 3, "include and exclude look into JSON, and sources.orders is opaque"),
+    ("raw_into_lambda_stream", 4, 59, "change records as they are have neither id nor type"),
     ("raw_with_entity", 4, 72, "mode raw passes records on as they are"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]

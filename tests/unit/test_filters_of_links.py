@@ -4,7 +4,10 @@ import asyncio
 import json
 
 from memory_world import PEERS, REGIONS, World
+from msgspec.structs import replace
+from test_changes import RULES, record, text
 
+from replicator.core.changes import ChangeFormat
 from replicator.core.filters import FilterRules
 from replicator.ports import Entry
 from replicator.worker.link import LinkSettings
@@ -37,6 +40,23 @@ async def test_what_may_not_go_is_dropped_by_reason_and_the_rest_goes_on_in_orde
     assert len(world.quarantine.events) == 1
     counts = {name.partition("/")[2]: count for name, count in link["counts"].items() if "dropped" in name}
     assert counts == {"excluded": 1, "not_included": 1, "no_route": 1}
+
+
+async def test_a_filter_of_a_table_sees_the_event_and_not_the_change_record() -> None:
+    rules = FilterRules(include=[{"type": ["orders-deleted"]}])
+    world = World(regions=REGIONS[:2], shards=1, settings=LinkSettings(in_doubt_wait_s=0.0, filters=rules))
+    [setup] = world.service._sources
+    changes = [record(None, {"a": text("1")}, sequence="1"), record({"a": text("1")}, None, sequence="2")]
+    for change in changes:
+        world.source.store(Entry(change, "k"))
+    service = world.service_of(replace(setup, event_format=ChangeFormat(RULES), is_home=True), world.quarantine)
+    task = asyncio.create_task(service.run())
+    await world.until(lambda: world.arrived(PEER) > 0)
+    await asyncio.sleep(0.1)
+    await service.drain()
+    await task
+    [[stored]] = [world.peers[PEER].records(shard.id) for shard in world.peers[PEER].list_shards()]
+    assert json.loads(stored.data)["type"] == "orders-deleted"
 
 
 async def test_what_is_too_old_stays() -> None:
