@@ -19,7 +19,6 @@ from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.errors import ConfigError
 
 FROM_ENVIRONMENT = "env:"
-KINDS_FOUND = {(kind,) for kind in KINDS}
 
 
 def load(name: str, environment: Mapping[str, str]) -> Config:
@@ -95,7 +94,8 @@ def _of_model(document: Document, error: ErrorDetails) -> Iterator[Problem]:
 
 def _without_kind(located: Path) -> Path:
     """Sources are of several models; pydantic says behind an entry's name which one it took."""
-    return located[:2] + located[3:] if located[:1] == ("sources",) and located[2:3] in KINDS_FOUND else located
+    is_kind = len(located) > 2 and located[0] == "sources" and located[2] in KINDS
+    return located[:2] + located[3:] if is_kind else located
 
 
 def _unknown_key(path: Path, located: Path) -> str:

@@ -5,14 +5,15 @@ from collections import Counter
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from replicator.aws.session import AwsSession
 from replicator.bootstrap import Redrive, open_quarantine, redrive_service
 from replicator.config import Config
-from replicator.core.model import LinkName, Region, SourceName
+from replicator.core.model import LinkName, Region, SourceName, parse_origin
 from replicator.errors import ConfigError, StoreUnavailable
 from replicator.ports import QuarantineReader
-from replicator.worker.redrive import RedriveSource, Stays, origin_of, source_order
+from replicator.worker.redrive import RedriveSource, Stays
 from replicator.worker.service import Service
 
 POLL_S = 0.2
@@ -72,7 +73,7 @@ async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) 
     for name in await quarantine.names(link):
         document = await quarantine.load(name)
         try:
-            order = source_order(origin_of(document.origin))
+            origin = parse_origin(document.origin)
         except ValueError as exc:
             raise ConfigError(f"document {name} has no origin that can be read: {document.origin!r}") from exc
         is_chosen = (
@@ -81,7 +82,8 @@ async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) 
             and choice.key in (None, document.partition_key)
         )
         if is_chosen:
-            found.append((order, name))
+            # By region, source, incarnation and shard, then as they stood there.
+            found.append((astuple(origin), name))
     return [name for _, name in sorted(found)]
 
 

@@ -12,32 +12,32 @@ from hashlib import blake2b
 import msgspec
 
 from replicator.aws.dynamodb_streams_api import ChangeRecord, DynamoDbStreamsApi, GetRecordsReply, Table, stream_of
+from replicator.aws.kinesis_api import PARTITION_KEY_CHARACTERS_MAX
+from replicator.aws.shard_iterators import IteratorSource
 from replicator.aws.transport import ServiceError
-from replicator.core.model import After, AtTimestamp, Position, Record, Shard, ShardEnd, ShardId
-from replicator.errors import Misconfigured, PositionLost, TransientError
+from replicator.core.model import After, AtTimestamp, Position, Record, Shard, ShardId
+from replicator.errors import Misconfigured
 from replicator.ports import Cursor, Page, SourceInfo
 
 RETENTION_MS = 24 * 3_600_000
-NOT_FOUND = "ResourceNotFoundException"
-TRIMMED = "TrimmedDataAccessException"
-EXPIRED = "ExpiredIteratorException"
-PARTITION_KEY_CHARACTERS_MAX = 256
-"""Of Kinesis; a table's hash key may have 2048 bytes."""
+STALE_ITERATOR = frozenset({"ExpiredIteratorException"})
 
 _change = msgspec.json.Decoder(ChangeRecord)
 
 
-class DynamoDbStreamsSource:
+class DynamoDbStreamsSource(IteratorSource[GetRecordsReply]):
     """Implements `ports.Source`.
 
     ``is_global_ok``: the rules tell changes of other regions apart. ``needs_images``: they look at the images.
     """
 
     def __init__(self, api: DynamoDbStreamsApi, *, is_global_ok: bool, needs_images: bool) -> None:
+        super().__init__(name=api.table, kind="table", stale=STALE_ITERATOR)
         self._api = api
         self._is_global_ok = is_global_ok
         self._needs_images = needs_images
         self._stream = ""
+        self._created_ms = 0
         self._hash_key = ""
 
     async def describe(self) -> SourceInfo:
@@ -45,11 +45,26 @@ class DynamoDbStreamsSource:
             table = await self._api.describe_table()
             self._check(table)
             stream = stream_of(self._api.table, table, needs_images=self._needs_images)
-            created_ms = await self._api.created_ms(stream)
+            if stream != self._stream:
+                self._created_ms = await self._api.created_ms(stream)
         except ServiceError as exc:
             raise self._not_served(exc) from exc
         self._stream, self._hash_key = stream, table.hash_key
-        return SourceInfo(str(created_ms), RETENTION_MS)
+        return SourceInfo(str(self._created_ms), RETENTION_MS)
+
+    async def _arn(self) -> str:
+        if not self._stream:
+            await self.describe()
+        return self._stream
+
+    async def _listed(self) -> Sequence[Shard]:
+        return await self._api.shards(await self._arn())
+
+    async def _iterator(self, shard: ShardId, position: Position) -> str:
+        return await self._api.iterator(await self._arn(), shard, position)
+
+    async def _get_records(self, token: str, limit: int) -> GetRecordsReply:
+        return await self._api.get_records(token, limit)
 
     def _check(self, table: Table) -> None:
         if table.replicas and not self._is_global_ok:
@@ -59,68 +74,6 @@ class DynamoDbStreamsSource:
                 "set written_here to stamp or attribute",
                 code="global_table",
             )
-
-    async def shards(self) -> Sequence[Shard]:
-        try:
-            return await self._api.shards(await self._arn())
-        except ServiceError as exc:
-            raise self._not_served(exc) from exc
-
-    async def open(self, shard: ShardId, position: Position) -> Cursor:
-        if isinstance(position, ShardEnd):
-            return Cursor(shard, position, "")
-        try:
-            return Cursor(shard, position, await self._api.iterator(await self._arn(), shard, position))
-        except ServiceError as exc:
-            if isinstance(position, After):
-                raise PositionLost(f"{self._api.table}/{shard} has no position {position}: {exc}") from exc
-            raise TransientError(f"{self._api.table}/{shard}: {exc}", code=exc.code) from exc
-        except Misconfigured as exc:
-            await self._raise_if_gone(shard, exc)
-            raise
-
-    async def read(self, cursor: Cursor, records_max: int) -> Page:
-        if isinstance(cursor.position, ShardEnd):
-            return Page((), None, 0)
-        try:
-            reply = await self._api.get_records(cursor.token, records_max)
-        except ServiceError as exc:
-            reply = await self._renewed(cursor, records_max, exc)
-        except Misconfigured as exc:
-            await self._raise_if_gone(cursor.shard, exc)
-            raise
-        try:
-            return self._page(cursor, reply)
-        except (msgspec.DecodeError, ValueError, KeyError, OverflowError) as exc:
-            raise TransientError(f"an answer for {self._api.table} can't be read: {exc}", code="bad_reply") from exc
-
-    async def _renewed(self, cursor: Cursor, records_max: int, exc: ServiceError) -> GetRecordsReply:
-        """The answer to a new iterator at the same place, where the old one had expired."""
-        if exc.code == TRIMMED:
-            raise PositionLost(f"{self._api.table}/{cursor.shard}: {exc}") from exc
-        if exc.code != EXPIRED:
-            raise self._not_served(exc) from exc
-        fresh = await self.open(cursor.shard, cursor.position)
-        try:
-            return await self._api.get_records(fresh.token, records_max)
-        except ServiceError as again:
-            if again.code == TRIMMED:
-                raise PositionLost(f"{self._api.table}/{cursor.shard}: {again}") from again
-            message = f"{self._api.table}: a new iterator is refused: {again}"
-            raise TransientError(message, code=again.code) from again
-
-    async def _arn(self) -> str:
-        if not self._stream:
-            await self.describe()
-        return self._stream
-
-    async def _raise_if_gone(self, shard: ShardId, exc: Misconfigured) -> None:
-        """A shard that was trimmed away is not found, and neither is a stream: only the first is lost."""
-        if exc.code == NOT_FOUND and all(listed.id != shard for listed in await self.shards()):
-            raise PositionLost(f"the stream of {self._api.table} no longer has the shard {shard}") from exc
-
-    def _not_served(self, exc: ServiceError) -> Misconfigured:
-        return Misconfigured(f"{self._api.table}: {exc}; check the table's name", code=exc.code)
 
     def _page(self, cursor: Cursor, reply: GetRecordsReply) -> Page:
         records = [self._record(bytes(raw)) for raw in reply.records]
@@ -140,7 +93,7 @@ class DynamoDbStreamsSource:
 
 
 def _key_text(value: dict[str, str]) -> str:
-    """The value of an item's hash key as a partition key; one that is too long goes by its digest."""
+    """The value of an item's hash key, of up to 2048 bytes, as a partition key; one too long goes by its digest."""
     [text] = value.values()
     if len(text) <= PARTITION_KEY_CHARACTERS_MAX:
         return text

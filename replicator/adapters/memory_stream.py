@@ -16,6 +16,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from replicator.aws.kinesis_api import PARTITION_KEY_CHARACTERS_MAX
 from replicator.core.hash_range import HASH_END, could_hold, hash_key
 from replicator.core.in_doubt import SIGNATURE_WINDOW_MS
 from replicator.core.kpl import events
@@ -35,7 +36,6 @@ from replicator.core.peer_clock import PeerTime
 from replicator.errors import PositionLost, Refused, TransientError
 from replicator.ports import NOT_KEPT, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
-PARTITION_KEY_CHARACTERS_MAX = 256
 _SHARD_NUMBERS, _INDICES, _MADE, _COUNTS = 10**8, 10**24, 10**23, 10**9
 
 Operation = Literal["describe", "shards", "open", "read", "put", "peer_time", "refuses", "read_back"]

@@ -21,6 +21,7 @@ from uuid import UUID
 import structlog
 from msgspec import Struct
 
+from replicator.aws.kinesis_api import PARTITION_KEY_CHARACTERS_MAX
 from replicator.aws.sqs_api import BATCH_MAX, Message, SqsApi
 from replicator.aws.transport import ServiceError
 from replicator.core.model import After, Position, Record, Shard, ShardEnd, ShardId
@@ -37,7 +38,6 @@ EMPTY_S = 0.3
 """Between two receives of an empty queue where the service does not wait."""
 UPKEEP_S = 1.0
 LAST_UPKEEP_S = 3.0
-PARTITION_KEY_CHARACTERS_MAX = 256
 
 
 class _Kept(Struct):

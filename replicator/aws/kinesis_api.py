@@ -17,6 +17,8 @@ PUT_REQUEST_BYTES_MAX = 5 * 1024 * 1024
 """PutRecords: data and partition keys of one request. Newer pages of AWS say 10 MiB."""
 RECORD_BYTES_MAX = 1024 * 1024
 """PutRecords: data and partition key of one record. A stream can be raised to 10 MiB."""
+PARTITION_KEY_CHARACTERS_MAX = 256
+"""PutRecords: of one partition key."""
 GET_RECORDS_MAX = 10_000
 """GetRecords: records of one answer, which holds 10 MiB at most; 5 calls and 2 MB a second a shard."""
 

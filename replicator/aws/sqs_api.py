@@ -13,8 +13,6 @@ PREFIX = "AmazonSQS"
 
 BATCH_MAX = 10
 """Messages of one call. Source: SQS Developer Guide, "Amazon SQS message quotas"."""
-IN_FLIGHT_MAX_S = 12 * 3600
-"""How long a message can be kept from other consumers after it was received. Source: the same."""
 SYSTEM_ATTRIBUTES = ("SentTimestamp", "MessageGroupId", "ApproximateReceiveCount")
 
 T = TypeVar("T")
@@ -42,7 +40,6 @@ class _QueueUrl(Struct, rename="pascal"):
 class _Failed(Struct, rename="pascal"):
     id: str
     code: str
-    sender_fault: bool = False
 
 
 class _BatchResult(Struct, rename="pascal"):

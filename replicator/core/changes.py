@@ -10,7 +10,6 @@ in the item, and dropped. A rule that can't tell puts the record into quarantine
 """
 
 import re
-from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from msgspec import Raw, Struct
 
 from replicator.core.formats import Decoded, JsonFormat
 from replicator.core.model import Region
-from replicator.core.skim import PLAIN_HEAD, Skimmed, skim_nothing
+from replicator.core.skim import PLAIN_HEAD, skim_nothing
 from replicator.errors import PoisonEvent
 
 Mode = Literal["image", "outbox", "raw"]
@@ -99,9 +98,7 @@ class ChangeFormat:
     def __init__(self, rules: ChangeRules) -> None:
         self._rules = rules
         self._events = JsonFormat("id")
-
-    def skim(self, datas: Iterable[bytes]) -> list[Skimmed]:
-        return skim_nothing(datas)
+        self.skim = skim_nothing
 
     def decode(self, data: bytes) -> Decoded:
         if data.startswith(PLAIN_HEAD):

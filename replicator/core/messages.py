@@ -8,7 +8,7 @@ Why nothing loops: what bears a tag was brought here by replication. Where the t
 sees it; in the detail of a bus's event it is looked for here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 
 from replicator.core.formats import Decoded, JsonFormat
 from replicator.core.routing import REPLICA
-from replicator.core.skim import MISSING, RESERVED_KEY, Skimmed, skim_nothing
+from replicator.core.skim import MISSING, RESERVED_KEY, skim_nothing
 from replicator.errors import PoisonEvent
 
 Envelope = Literal["none", "eventbridge"]
@@ -46,9 +46,7 @@ class MessageFormat:
         self._envelope = envelope
         self._id_path = tuple(id_path)
         self._events = JsonFormat("id")
-
-    def skim(self, datas: Iterable[bytes]) -> list[Skimmed]:
-        return skim_nothing(datas)
+        self.skim = skim_nothing
 
     def decode(self, data: bytes) -> Decoded:
         decoded = self._events.decode(data)

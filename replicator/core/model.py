@@ -39,6 +39,19 @@ class Origin(Struct, frozen=True, array_like=True, gc=False):
         )
 
 
+def parse_origin(key: str) -> Origin:
+    """The reverse of `Origin.key`; raises ValueError for anything else."""
+    region, source, incarnation, shard, sequence, sub_sequence = key.split("/")
+    return Origin(
+        Region(region),
+        SourceName(source),
+        incarnation,
+        ShardId(shard),
+        SequenceNumber(int(sequence)),
+        int(sub_sequence),
+    )
+
+
 class Record(Struct, frozen=True, gc=False):
     """One entry of a source shard, its bytes as they were stored. ``gc=False``: it can be in no cycle.
 

@@ -84,8 +84,8 @@ def _entry(entry: object, where: str) -> Test:
 def _equals(wanted: object, where: str) -> Test:
     if isinstance(wanted, list):
         raise PatternError(f"{where} is a list within a list")
-    kind = bool if isinstance(wanted, bool) else None
-    return lambda value: value is not ABSENT and isinstance(value, bool) == (kind is bool) and value == wanted
+    is_truth = isinstance(wanted, bool)
+    return lambda value: value is not ABSENT and isinstance(value, bool) == is_truth and value == wanted
 
 
 def _text(asked: object, where: str) -> str:

@@ -12,7 +12,7 @@ lease. Events keep the origins they were born with, so nothing that knew them ta
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -22,18 +22,16 @@ from replicator.core.formats import Format
 from replicator.core.model import (
     After,
     LinkName,
-    Origin,
     Position,
     Record,
-    Region,
-    SequenceNumber,
     Shard,
     ShardEnd,
     ShardId,
     SourceName,
+    parse_origin,
 )
 from replicator.core.quarantine_document import Document, Quarantined, document_id, key_digest
-from replicator.core.skim import Skimmed, skim_nothing
+from replicator.core.skim import skim_nothing
 from replicator.errors import StoreUnavailable
 from replicator.ports import Cursor, Page, QuarantineReader, SourceInfo
 
@@ -49,31 +47,6 @@ INCARNATION = "0"
 def redrive_name(link: LinkName) -> SourceName:
     """The source that a redrive is leased as; no configured source can have this name."""
     return SourceName(f"redrive.{link}")
-
-
-def origin_of(key: str) -> Origin:
-    """The reverse of `Origin.key`. Raises ValueError for anything else."""
-    region, source, incarnation, shard, sequence, sub_sequence = key.split("/")
-    return Origin(
-        Region(region),
-        SourceName(source),
-        incarnation,
-        ShardId(shard),
-        SequenceNumber(int(sequence)),
-        int(sub_sequence),
-    )
-
-
-def source_order(origin: Origin) -> tuple[str, str, str, str, int, int]:
-    """Documents of one key are in this order when they were put away in it."""
-    return (
-        origin.region,
-        origin.source,
-        origin.incarnation,
-        origin.shard,
-        origin.sequence,
-        origin.sub_sequence,
-    )
 
 
 class Stays:
@@ -106,9 +79,7 @@ class Unskimmed:
 
     def __init__(self, inner: Format) -> None:
         self.decode = inner.decode
-
-    def skim(self, datas: Iterable[bytes]) -> list[Skimmed]:
-        return skim_nothing(datas)
+        self.skim = skim_nothing
 
 
 class _Given(Struct):
@@ -163,7 +134,7 @@ class RedriveSource:
     def _record(self, name: str, document: Document) -> Record:
         self._number += 1
         self._given.append(_Given(self._number, name, document.id))
-        origin = origin_of(document.origin)
+        origin = parse_origin(document.origin)
         return Record(document.data, document.partition_key, str(self._number), document.at_ms, 0, origin)
 
     def done(self, position: Position) -> None:

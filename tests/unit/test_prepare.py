@@ -1,7 +1,6 @@
 """Preparing events: the short way of plain events leads to the very bytes of the long one."""
 
 import json
-from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -9,10 +8,10 @@ from hypothesis import strategies as st
 
 from replicator.core.formats import Format, JsonFormat, LambdaStreamFormat
 from replicator.core.model import Record, Region, ShardId, SourceName
-from replicator.core.skim import Skimmed, skim_nothing
 from replicator.core.tag import TagKeys, decode_tag
 from replicator.ports import Page
 from replicator.worker.prepare import Birthplace, Prepared, Preparer
+from replicator.worker.redrive import Unskimmed
 
 HERE, PEER = Region("us-east-1"), Region("eu-west-1")
 PLACE = Birthplace(HERE, SourceName("orders"), "1700000000000", ShardId("shardId-000000000000"))
@@ -23,16 +22,6 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 class Clock:
     def now_ms(self) -> int:
         return 1_700_000_000_123
-
-
-class LongWay:
-    """A format that knows no plain events."""
-
-    def __init__(self, inner: Format) -> None:
-        self.decode = inner.decode
-
-    def skim(self, datas: Iterable[bytes]) -> list[Skimmed]:
-        return skim_nothing(datas)
 
 
 def preparer_of(event_format: Format, keys: TagKeys | None = None) -> Preparer:
@@ -92,7 +81,7 @@ def test_both_ways_lead_to_the_same_bytes_claim_and_coordinates(
     keys = KEYS if is_signed else None
     encoded = data.encode("utf-8", "surrogatepass")
     short, short_bytes = prepare(event_format, encoded, keys, sequence)
-    long, long_bytes = prepare(LongWay(event_format), encoded, keys, sequence)
+    long, long_bytes = prepare(Unskimmed(event_format), encoded, keys, sequence)
     assert short_bytes == long_bytes
     assert (short.claim, short.origin, short.tag, way(short)) == (
         long.claim,
@@ -187,7 +176,7 @@ def test_a_replica_skimmed_is_the_replica_decoded(
 ) -> None:
     event_format: Format = LambdaStreamFormat() if is_lambda else JsonFormat("id")
     data = a_replica(keys=keys, **changed)[:-1] + more + b"}"
-    short, long = preparer_of(event_format, keys), preparer_of(LongWay(event_format), keys)
+    short, long = preparer_of(event_format, keys), preparer_of(Unskimmed(event_format), keys)
     records = tuple(Record(text, "k", "7", 4321) for text in (a_replica(keys=keys), data))
     _, skimmed = short.prepare(Page(records, None, 0))
     _, decoded = long.prepare(Page(records, None, 0))
