@@ -18,16 +18,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from replicator.adapters.dynamodb_leases import DynamoDbLeases
-from replicator.adapters.kinesis_sink import Bodies, KinesisSink
 from replicator.adapters.logs import configure_logs
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_s3 import S3Quarantine
 from replicator.adapters.redis_claims import RedisClaims, connect
 from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
-from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import http_session
+from replicator.bootstrap_sinks import Writers
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config
 from replicator.config_sources import KinesisSourceConfig
@@ -50,8 +49,6 @@ PARENTS_POLL_S = 1.0
 READY_POLL_S = 0.5
 QUEUE_READS_PER_S = 100.0
 REDRIVEN_A_READ = 100
-BODIES_KEPT = 4
-"""Of 1 MB or so each, for links that are a few requests apart."""
 
 
 class WallClock:
@@ -251,8 +248,8 @@ class _Builder:
             reads_per_s=QUEUE_READS_PER_S if is_queue else limits.reads_per_s,
             idle_read_s=0.0 if is_queue else limits.idle_read_s,
         )
-        bodies = Bodies(BODIES_KEPT if len(peers) > 1 else 0)
-        links = tuple([await self._link(name, peer, http, bodies) for peer in peers])
+        writers = Writers(self._config, self._aws, http, reader.event_format, len(peers))
+        links = tuple([await self._link(name, peer, writers) for peer in peers])
         start = source.start_position
         return SourceSetup(
             name, reader.source, reader.event_format, links, start, log, is_home=is_home, queue=reader.queue
@@ -270,7 +267,7 @@ class _Builder:
             log=replace(setup.log, records_per_read=REDRIVEN_A_READ, reads_per_s=QUEUE_READS_PER_S),
         )
 
-    async def _link(self, name: SourceName, peer: Region, http: aiohttp.ClientSession, bodies: Bodies) -> Link:
+    async def _link(self, name: SourceName, peer: Region, writers: Writers) -> Link:
         config = self._config
         chosen, limits = config.link(name, self._region, peer), config.limits
         sink = config.sinks[config.sources[name].sink]
@@ -291,25 +288,12 @@ class _Builder:
             backoff_max_s=limits.backoff_max_s,
             filters=chosen.filters,
         )
-        api = await self._kinesis(peer, sink.writes_in(peer), http)
-        adapter = KinesisSink(
-            api,
-            bodies=bodies,
-            record_bytes_max=sink.record_bytes_max,
-            read_back_interval_s=limits.read_back_interval_s,
-            read_back_max_s=limits.read_back_max_s,
-        )
         return Link(
             source=name,
             peer=peer,
-            sink=adapter,
+            sink=await writers.writer(sink, peer),
             settings=settings,
             clock=WallClock(),
             telemetry=self._telemetry,
             rng=self._rng,
         )
-
-    async def _kinesis(self, region: Region, stream: str, http: aiohttp.ClientSession) -> KinesisApi:
-        url = await self._aws.endpoint(SERVICE, region, self._config.regions[region].endpoints.kinesis)
-        api = JsonApi(http, self._aws, service=SERVICE, region=region, url=url, prefix=PREFIX)
-        return KinesisApi(api, stream, self._config.limits.request_timeout_s)

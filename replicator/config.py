@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from replicator.config_base import FieldError, Model, Name, RegionName
-from replicator.config_sources import KinesisSourceConfig, SinkConfig, SourceConfig
+from replicator.config_sinks import SinkConfig
+from replicator.config_sources import KinesisSourceConfig, SourceConfig
 from replicator.config_topology import TopologyConfig
 from replicator.core.filters import FilterRules
 from replicator.core.model import LinkName, Region, SourceName
@@ -278,13 +279,18 @@ class Config(Model):
         }
 
     def link(self, source: str, here: str, peer: str) -> LinkDefaults:
-        """What holds for one link: the defaults, then the overrides that match it, the more special last."""
+        """What holds for one link: the defaults, then the overrides that match it, the more special last.
+
+        What can't be read back gets what is in doubt again.
+        """
         merged = self.link_defaults.model_dump()
         matching = [
             link for link in self.links if (link.source, link.peer) == (source, peer) and link.at in (None, here)
         ]
         for link in sorted(matching, key=lambda link: link.at is not None):
             merged |= link.model_dump(include=link.model_fields_set & LinkDefaults.model_fields.keys())
+        if not self.sinks[self.sources[source].sink].can_verify:
+            merged["in_doubt"] = "resend"
         return LinkDefaults(**merged)
 
 

@@ -8,6 +8,7 @@ from replicator.config import Config, LinkDefaults
 from replicator.config_base import REGION
 from replicator.config_in_doubt import in_doubt
 from replicator.config_regions import named_regions
+from replicator.config_sinks import KinesisSinkConfig, SinkConfig
 from replicator.config_sources import KinesisSourceConfig
 from replicator.config_topology import GenerationConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
@@ -33,6 +34,7 @@ def across(document: Document, config: Config) -> Iterator[Problem]:
         yield from _idle_overrides(document, config, topologies)
         yield from _homeless(document, config)
         yield from _idle_aggregation(document, config, topologies)
+        yield from _beyond_sinks(document, config)
         yield from _blind_filters(document, config)
         if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
             yield from _relays(document, config)
@@ -159,6 +161,32 @@ def _packs_without_lanes(settings: LinkDefaults) -> bool:
     return settings.aggregate == "kpl" and settings.ordering == "none"
 
 
+def _beyond_sinks(document: Document, config: Config) -> Iterator[Problem]:
+    """What only a stream can: be read back, and hold packed records."""
+    links: list[tuple[Path, LinkDefaults, list[str]]] = [
+        (("links", n), link, [link.source]) for n, link in enumerate(config.links)
+    ]
+    for path, settings, sources in [(("link_defaults",), config.link_defaults, list(config.sources)), *links]:
+        sinks = [config.sinks.get(config.sources[name].sink) for name in sources if name in config.sources]
+        kinds = sorted({sink.kind for sink in sinks if sink is not None and not isinstance(sink, KinesisSinkConfig)})
+        if not kinds:
+            continue
+        if "in_doubt" in settings.model_fields_set and settings.in_doubt == "verify":
+            message = f"in_doubt: verify reads the sink back, which a sink of kind {kinds[0]} can't; leave it out"
+            yield Problem(document.value_place((*path, "in_doubt")), message)
+        if settings.aggregate == "kpl":
+            message = f"aggregate: kpl makes records of Kinesis, and a sink of kind {kinds[0]} takes none; leave it out"
+            yield Problem(document.value_place((*path, "aggregate")), message)
+
+
+def _thing(sink: SinkConfig) -> str:
+    return "stream" if isinstance(sink, KinesisSinkConfig) else sink.kind
+
+
+def _writes_stream(sink: SinkConfig, region: str, stream: str) -> bool:
+    return isinstance(sink, KinesisSinkConfig) and sink.writes_in(region) == stream
+
+
 def _relays(document: Document, config: Config) -> Iterator[Problem]:
     """A relay forwards what it reads, so peers must write where it reads."""
     for name, source in config.sources.items():
@@ -166,10 +194,10 @@ def _relays(document: Document, config: Config) -> Iterator[Problem]:
             sink = config.sinks.get(source.sink)
             if not isinstance(source, KinesisSourceConfig) or sink is None:
                 continue
-            if sink.writes_in(region) != source.reads_in(region):
+            if not _writes_stream(sink, region, source.reads_in(region)):
                 yield Problem(
                     document.value_place(("sources", name, "sink")),
-                    f"sources.{name}: this topology relays, but in {region} its sink is stream "
+                    f"sources.{name}: this topology relays, but in {region} its sink is {_thing(sink)} "
                     f"'{sink.writes_in(region)}' and the relay reads "
                     f"'{source.reads_in(region)}'; make them one",
                 )
@@ -184,11 +212,11 @@ def _homeless(document: Document, config: Config) -> Iterator[Problem]:
             continue
         for region in filter(source.is_in, config.region_names):
             stream, place = sink.writes_in(region), document.value_place(("sources", name, "sink"))
-            hubs = [hub for hub in _hubs(config) if hub.reads_in(region) == stream]
+            hubs = [hub for hub in _hubs(config) if _writes_stream(sink, region, hub.reads_in(region))]
             if not hubs:
                 yield Problem(
                     place,
-                    f"sources.{name}: its events go to stream '{stream}' of {region}, which no source of kind "
+                    f"sources.{name}: its events go to {_thing(sink)} '{stream}' of {region}, which no source of kind "
                     "kinesis reads, so they would never leave; name the sink that writes the hub",
                 )
                 break

@@ -56,6 +56,7 @@ def check_region_name(name: str) -> str:
 RegionName = Annotated[str, Field(description="Canonical AWS region name, such as us-east-1")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Lower-case letters, digits, hyphens")]
 StreamName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+QueueName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,80}(\.fifo)?$")]
 
 
 def time_of(text: str) -> datetime:
@@ -67,3 +68,8 @@ def time_of(text: str) -> datetime:
     if time.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone, write {time.isoformat()}Z for UTC")
     return time
+
+
+def kind_of(entry: object) -> object:
+    """Which model an entry of several kinds is for; one without a kind is a stream."""
+    return entry.get("kind", "kinesis") if isinstance(entry, dict) else getattr(entry, "kind", "kinesis")

@@ -14,11 +14,14 @@ from replicator.config_across import across
 from replicator.config_base import FieldError
 from replicator.config_regions import misnamed_regions
 from replicator.config_secrets import is_secret, literal_secrets
+from replicator.config_sinks import SINK_KINDS
 from replicator.config_sources import KINDS
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.errors import ConfigError
 
 FROM_ENVIRONMENT = "env:"
+OF_KINDS: dict[object, Mapping[str, type[BaseModel]]] = {"sources": KINDS, "sinks": SINK_KINDS}
+"""Blocks whose entries are of several models."""
 
 
 def load(name: str, environment: Mapping[str, str]) -> Config:
@@ -93,8 +96,8 @@ def _of_model(document: Document, error: ErrorDetails) -> Iterator[Problem]:
 
 
 def _without_kind(located: Path) -> Path:
-    """Sources are of several models; pydantic says behind an entry's name which one it took."""
-    is_kind = len(located) > 2 and located[0] == "sources" and located[2] in KINDS
+    """Behind the name of an entry of several models pydantic says which one it took."""
+    is_kind = len(located) > 2 and located[2] in OF_KINDS.get(located[0], ())
     return located[:2] + located[3:] if is_kind else located
 
 
@@ -109,8 +112,8 @@ def _fields_at(located: Path) -> list[str]:
     """The keys that the model at a place, as pydantic tells it, knows; none where it is no model."""
     annotation: Any = Config  # walks over annotations, whose types are as various as the fields
     for number, part in enumerate(located):
-        if located[0] == "sources" and number == 2:
-            annotation = KINDS[str(part)]
+        if number == 2 and located[0] in OF_KINDS:
+            annotation = OF_KINDS[located[0]][str(part)]
             continue
         fields = _fields(annotation)
         inner = (get_args(_without_none(annotation)) or (None,))[-1]

@@ -1,17 +1,16 @@
-"""The configuration of what is read and what is written: hubs as Kinesis streams, tables by their change streams."""
+"""The configuration of what is read: hubs as Kinesis streams, tables by their change streams, queues."""
 
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from replicator.config_base import FieldError, Model, Name, RegionName, StreamName, time_of
+from replicator.config_base import FieldError, Model, Name, QueueName, RegionName, StreamName, kind_of, time_of
 from replicator.core.changes import ChangeRules, Mode, Writer
 from replicator.core.formats import FormatName
 from replicator.core.messages import Envelope
 from replicator.core.model import AtTimestamp, Position, Region, TrimHorizon
 
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
-QueueName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,80}(\.fifo)?$")]
 AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
 
 
@@ -152,12 +151,11 @@ class SqsSourceConfig(_Source):
         return self.partition_key_field.split(".") if self.partition_key_field else []
 
 
-KINDS = {"kinesis": KinesisSourceConfig, "dynamodb": DynamoDbSourceConfig, "sqs": SqsSourceConfig}
-
-
-def _kind(source: object) -> object:
-    """Which model an entry is for; one without a kind is a stream."""
-    return source.get("kind", "kinesis") if isinstance(source, dict) else getattr(source, "kind", "kinesis")
+KINDS: dict[str, type[Model]] = {
+    "kinesis": KinesisSourceConfig,
+    "dynamodb": DynamoDbSourceConfig,
+    "sqs": SqsSourceConfig,
+}
 
 
 SourceConfig: TypeAlias = Annotated[
@@ -165,18 +163,8 @@ SourceConfig: TypeAlias = Annotated[
     | Annotated[DynamoDbSourceConfig, Tag("dynamodb")]
     | Annotated[SqsSourceConfig, Tag("sqs")],
     Discriminator(
-        _kind,
+        kind_of,
         custom_error_type="unknown_kind",
         custom_error_message="a source is of kind kinesis, dynamodb or sqs",
     ),
 ]
-
-
-class SinkConfig(Model):
-    kind: Literal["kinesis"] = "kinesis"
-    stream: StreamName
-    streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
-    record_bytes_max: int = Field(1024 * 1024, ge=1024, le=10 * 1024 * 1024)
-
-    def writes_in(self, region: str) -> str:
-        return self.streams.get(region, self.stream)

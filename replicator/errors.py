@@ -34,7 +34,10 @@ class InDoubt(ReplicatorError):
 
 
 class Refused(ReplicatorError):
-    """The peer will never accept this request as it is (validation); split it, and quarantine what stays refused."""
+    """The peer will never accept this request, or this entry of one, as it is (validation).
+
+    Split it, and quarantine what stays refused.
+    """
 
 
 class Misconfigured(TransientError):

@@ -20,6 +20,7 @@ from replicator.core.model import (
 )
 from replicator.core.peer_clock import PeerTime
 from replicator.core.quarantine_document import Document, Quarantined
+from replicator.errors import Refused
 
 
 class Clock(Protocol):
@@ -137,8 +138,9 @@ class Sink(Protocol):
     @property
     def limits(self) -> SinkLimits: ...
 
-    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
-        """Store the entries; per entry None when stored, else the vendor's error code (not stored, may be repeated).
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
+        """Store the entries; per entry None when stored, else the vendor's error code (not stored, may be repeated), or
+        Refused when the sink will never take this one.
 
         ``signed_ms`` (now by default) dates the request: the receiver refuses it a fixed time later by its own clock,
         however long it was held up on the way (`core.in_doubt`). It must have been taken before the right to send was

@@ -178,22 +178,27 @@ class Publisher:
         else:
             self._link.succeeded()
             self._link.observe("publish_seconds", asyncio.get_running_loop().time() - started_s)
-            self._sort_out(taken, results)
+            await self._sort_out(taken, results)
 
-    def _sort_out(self, taken: Taken, results: Sequence[str | None]) -> None:
+    async def _sort_out(self, taken: Taken, results: Sequence[str | Refused | None]) -> None:
         if not any(results):
             self._stored(taken)
             return
         failed: dict[str, Taken] = {}
         stored: Taken = []
+        refused: list[tuple[Taken, Refused]] = []
         for place, code in zip(taken, results, strict=True):
             if code is None:
                 stored.append(place)
+            elif isinstance(code, Refused):
+                refused.append(([place], code))
             else:
                 failed.setdefault(code, []).append(place)
         self._stored(stored)
         for code, places in failed.items():
             self._retry(places, code, rests=True)
+        for alone, exc in refused:
+            await self._split(alone, exc)
 
     def _stored(self, places: Taken) -> None:
         self._lanes.done([key for key, _ in places])
