@@ -77,6 +77,24 @@ async def test_what_waits_behind_an_event_that_the_peer_refuses_is_put_away_as_w
     ]
 
 
+async def test_an_entry_that_the_peer_refuses_alone_is_put_away_alone_and_the_others_are_sent_once() -> None:
+    """The rest of the request is stored, so halving the request would send it twice."""
+
+    def refuse_alone(entries: Sequence[Entry]) -> list[str | Refused | None]:
+        return [Refused("the peer does not like this one") if b'"bad"' in e.data else None for e in entries]
+
+    world = holding()
+    world.peers[PEER].fault = refuse_alone
+    numbers = iter(range(1, 100))
+    for key, more in (("a", {}), ("b", {"bad": 1}), ("c", {}), ("b", {}), ("a", {})):
+        world.source.store(Entry(event(next(numbers), **more), key))
+    async with running(world):
+        await world.until(lambda: len(world.ids(PEER)) == 3 and len(world.quarantine.events) == 2)
+        await world.until_at_the_tip()
+    assert sorted(world.ids(PEER)) == ["1", "3", "5"]
+    assert [(key, reason) for key, reason, _ in put_away(world)] == [("b", "refused_by_peer"), ("b", "key_held")]
+
+
 async def test_what_was_put_away_may_be_written_again_within_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event in quarantine is not done: the claim store must not know it when a person puts it back."""
     monkeypatch.setattr(held_keys, "REFRESH_S", 0.01)
