@@ -1,7 +1,12 @@
 """The read budget of one shard: evenly spaced calls, shared by everyone of ours who reads it.
 
-A Kinesis shard serves five GetRecords a second to all its consumers together. The live reader, which serves the
-links at normal lag, has priority: while it wants tokens, readers that catch up get at most every other one.
+How it works: a Kinesis shard serves five GetRecords a second to all its consumers together. The live reader, which
+serves the links at normal lag, books the next free call whenever it wants one. Those who catch up book one after the
+other, each when its turn has come: an interval behind the call of the one before.
+
+Why it is safe: every call is booked, and bookings are an interval apart. The live reader never waits for more than one
+call of another: there is at most one booking of those who catch up, and never one of a later time than the next free
+call. So it has every other call when it wants it, and they have what it leaves.
 """
 
 
@@ -11,21 +16,20 @@ class ReadBudget:
     def __init__(self, per_s: float, now_s: float) -> None:
         self._interval_s = 1.0 / per_s
         self._next_s = now_s
-        self._live_seen_s = float("-inf")
-        self._next_behind_s = now_s
+        self._turn_s = now_s
 
-    def reserve(self, now_s: float, *, is_live: bool) -> float:
-        """Book one call; answers how many seconds to wait before making it."""
-        if is_live:
-            self._live_seen_s = now_s
-            return self._book(now_s)
-        earliest_s = max(now_s, self._next_behind_s)
-        wait_s = self._book(earliest_s) + earliest_s - now_s
-        is_contended = now_s - self._live_seen_s < 2 * self._interval_s
-        self._next_behind_s = now_s + wait_s + self._interval_s * (2 if is_contended else 1)
-        return wait_s
-
-    def _book(self, now_s: float) -> float:
+    def reserve_live(self, now_s: float) -> float:
+        """Book one call of the live reader; answers how many seconds to wait before making it."""
         at_s = max(now_s, self._next_s)
         self._next_s = at_s + self._interval_s
         return at_s - now_s
+
+    def turn_s(self, now_s: float) -> float:
+        """How many seconds those who catch up wait before one of them may book."""
+        return max(0.0, self._turn_s - now_s)
+
+    def reserve_behind(self, now_s: float) -> float:
+        """Book one call of who catches up, whose turn has come; the wait is less than two intervals."""
+        wait_s = self.reserve_live(now_s)
+        self._turn_s = now_s + wait_s + self._interval_s
+        return wait_s

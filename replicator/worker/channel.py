@@ -40,6 +40,7 @@ from replicator.worker.link import Link
 from replicator.worker.prepare import Prepared
 from replicator.worker.publisher import Publisher
 from replicator.worker.recovery import Recovery
+from replicator.worker.room import Room
 from replicator.worker.settlement import Settlement
 from replicator.worker.shard_log import Batch, ShardLog
 from replicator.worker.span import Item, Span, whole_end
@@ -83,8 +84,8 @@ class Channel:
         self._admission = admission
         self._make_durable = make_durable
         self._held = held
-        self._share_bytes = share_bytes
         self._settlement = Settlement(claiming, durable.position, admission.settled, queue.done if queue else None)
+        self._room = Room(link.settings, self._settlement, share_bytes)
         self._publisher = Publisher(link, recovery, may_send, self._settlement.close, self._poisoned, held)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
@@ -93,6 +94,8 @@ class Channel:
         self._draining = asyncio.Event()
         self._drain_until_s = 0.0
         self._is_at_tip = False
+        self._rest: Batch | None = None
+        """Of a page that was read for this link alone, what is not taken in yet."""
         self._has_begun = False
         self.final: Checkpoint | None = None
         """What to release with; set when `run` has returned after `drain`."""
@@ -132,10 +135,10 @@ class Channel:
     async def _until_settled(self) -> None:
         """Every span settled; while draining only as long as the budget allows."""
         while self._settlement.open:
-            self._settlement.progress.clear()
             if not self._draining.is_set():
-                await self._unless_draining(self._settlement.progress.wait())
+                await self._until_progress()
                 continue
+            self._settlement.progress.clear()
             if self.link.state != "up":
                 return
             try:
@@ -179,34 +182,57 @@ class Channel:
     async def _take_in(self) -> None:
         await self._unless_draining(self._begin())
         while not self._draining.is_set() and self._position != ShardEnd():
-            if not self._has_room():
-                self._settlement.progress.clear()
-                await self._unless_draining(self._settlement.progress.wait())
-                continue
-            batch = await self._unless_draining(self._next())
-            if batch is not None:
-                await self._take_batch(batch)
-                self._is_at_tip = batch.is_tip
-                if batch.is_tip and self._position == batch.after:
-                    # Whatever a former owner attempted was stored here before now.
-                    self._heritage.passed()
+            await (self._take_run() if self._room.is_left else self._until_progress())
 
-    def _has_room(self) -> bool:
-        is_below = self._settlement.open_bytes + self._run_bytes_max() <= self._open_bytes_max()
-        return not self._settlement.open or (
-            is_below and len(self._settlement.open) < self.link.settings.open_spans_max
-        )
+    async def _take_run(self) -> None:
+        """Take in what follows, as far as it is one span.
 
-    def _open_bytes_max(self) -> int:
-        return min(self.link.settings.open_bytes_max, self._share_bytes())
+        The rest of a page of the window stays there, to be found again or, should it be gone by then, read again: pages
+        that links keep on their own account would be in nobody's budget. The rest of a page that was read for this link
+        alone is kept: it was asked for by its room.
+        """
+        page = self._at_hand() or await self._unless_draining(self._next())
+        if page is None:
+            return
+        run, rest = self._cut(page)
+        self._rest = rest if self._cursor is not None else None
+        del page, rest
+        if run.records or run.after != self._position:
+            await self._take_span(run.records, run.after)
+            self._position = run.after
+        self._is_at_tip = run.is_tip
+        if run.is_tip:
+            # Whatever a former owner attempted was stored here before now.
+            self._heritage.passed()
 
-    def _run_bytes_max(self) -> int:
-        """Two runs fit, so that one is taken in while the other is sent."""
-        return self._open_bytes_max() // 2
+    def _at_hand(self) -> Batch | None:
+        """What follows, when no reading is needed for it."""
+        if self._rest is not None:
+            return self._rest
+        found = self._log.at_hand(self._position)
+        if found is not None:
+            self._cursor = None
+        return found
+
+    def _cut(self, page: Batch) -> tuple[Batch, Batch | None]:
+        """The first run of whole records that fits a span, and the rest."""
+        records_max = self.link.settings.span_records_max
+        sizes = [len(prepared.record.data) for prepared in page.records[:records_max]]
+        stop = whole_end(page.records, 0, run_end(sizes, 0, records_max, self._room.run_bytes_max))
+        if stop >= len(page.records):
+            return page, None
+        run = Batch(page.records[:stop], After(page.records[stop - 1].record.sequence), is_tip=False)
+        return run, Batch(page.records[stop:], page.after, page.is_tip)
+
+    async def _until_progress(self) -> None:
+        self._settlement.progress.clear()
+        await self._unless_draining(self._settlement.progress.wait())
 
     async def _next(self) -> Batch | None:
         try:
-            batch, self._cursor = await self._log.next(self._position, self._cursor, is_at_tip=self._is_at_tip)
+            batch, self._cursor = await self._log.next(
+                self._position, self._cursor, room_bytes=self._room.left_bytes, is_at_tip=self._is_at_tip
+            )
         except PositionLost as exc:
             logger.error("shard.position_lost", link=self.link.name, shard=self.shard, error=str(exc))  # noqa: TRY400 - the message says it all
             self.link.count("shard_restarts_total", reason="position_lost")
@@ -218,31 +244,14 @@ class Channel:
             return None
         return batch
 
-    async def _take_batch(self, batch: Batch) -> None:
-        if not batch.records and batch.after == self._position:
-            return
-        sizes = [len(prepared.record.data) for prepared in batch.records]
-        start = 0
-        while start < max(1, len(sizes)):
-            while not self._has_room() and not self._draining.is_set():
-                self._settlement.progress.clear()
-                await self._unless_draining(self._settlement.progress.wait())
-            if self._draining.is_set():
-                return
-            within = run_end(sizes, start, self.link.settings.span_records_max, self._run_bytes_max())
-            stop = whole_end(batch.records, start, within)
-            part = batch.records[start:stop]
-            end = batch.after if stop >= len(sizes) else After(part[-1].record.sequence)
-            await self._take_span(part, end)
-            self._position = end
-            start = max(stop, 1)
-
     async def _take_span(self, records: Sequence[Prepared], end: Position) -> None:
         span = Span(end, oldest_ms=records[0].record.arrival_ms if records else 0)
         self._settlement.add(span)
         span.items = await self._admission.admit(span, records)
         self._settlement.opened(span)
-        if span.items and await self._allow_attempts(span):
+        if not span.items:
+            await asyncio.sleep(0)  # others have their turn, however much of the window nobody wants
+        elif await self._allow_attempts(span):
             await self._claim(span)
 
     async def _allow_attempts(self, span: Span) -> bool:
@@ -361,6 +370,11 @@ class Channel:
     @property
     def open_bytes(self) -> int:
         return self._settlement.open_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Of records that are in hand and not taken in."""
+        return 0 if self._rest is None else sum(len(prepared.record.data) for prepared in self._rest.records)
 
     def status(self, now_ms: int) -> dict[str, object]:
         return {

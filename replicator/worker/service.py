@@ -221,7 +221,8 @@ class Service:
     def memory_used(self) -> int:
         """Bytes of events that are held now, every copy counted."""
         windows = sum(runner.log.window_bytes for runner in self._runners.values())
-        queues = sum(channel.open_bytes for runner in self._runners.values() for channel in runner.channels.values())
+        channels = [channel for runner in self._runners.values() for channel in runner.channels.values()]
+        queues = sum(channel.open_bytes + channel.held_bytes for channel in channels)
         return (windows + queues) * COPIES
 
     # --- what is seen ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ record nor hand one out twice. Nobody waits for a slow link: what it has not rea
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -77,6 +78,8 @@ class ShardLog:
         self._seen = (0, 0)
         """Bytes and records of the last page that had any."""
         self._budget = ReadBudget(settings.reads_per_s, 0.0)
+        self._catching_up = asyncio.Lock()
+        """One detached link after the other books a read."""
         self._segments: deque[Segment] = deque()
         self._tail: Position | None = None
         self._cursor: Cursor | None = None
@@ -109,12 +112,13 @@ class ShardLog:
                 self._notify()
 
     async def next(
-        self, position: Position, cursor: Cursor | None, *, is_at_tip: bool = True
+        self, position: Position, cursor: Cursor | None, *, room_bytes: int | None = None, is_at_tip: bool = True
     ) -> tuple[Batch, Cursor | None]:
         """What follows ``position``, some records, or none yet for a detached link, or the end; waits at the tip.
 
-        ``cursor`` is what the last call answered (a detached link's own place in the source). A link that does not know
-        yet that it ``is_at_tip`` is told so by a batch without records. Raises PositionLost, TransientError (only when
+        ``cursor`` is what the last call answered (a detached link's own place in the source), ``room_bytes`` what a
+        page that is read for this link alone may hold (the window's share by default). A link that does not know yet
+        that it ``is_at_tip`` is told so by a batch without records. Raises PositionLost, TransientError (only when
         detached).
         """
         while position != ShardEnd():
@@ -123,18 +127,22 @@ class ShardLog:
                 raise lost
             if self._tail is None or self._is_ahead(position):
                 self._start_at(position)
-            found = self._find(position)
-            if found is not None:
-                if found.after == self._tail:
-                    self._wanted.set()
+            if (found := self.at_hand(position)) is not None:
                 return found, None
             if position != self._tail:
-                return await self._read_detached(position, cursor)
+                return await self._read_detached(position, cursor, room_bytes)
             if position == self._tip and not is_at_tip:
                 return Batch((), position, is_tip=True), None
             self._wanted.set()
             await self._changed.wait()
         return Batch((), position, is_tip=True), None
+
+    def at_hand(self, position: Position) -> Batch | None:
+        """What the window has of what follows ``position``; whoever takes it is a link that keeps up."""
+        found = self._find(position)
+        if found is not None and found.after == self._tail:
+            self._wanted.set()
+        return found
 
     def is_attached(self, position: Position) -> bool:
         """Whether the window, or its growing end, covers what follows ``position``."""
@@ -168,7 +176,8 @@ class ShardLog:
             if segment.before == position:
                 return self._batch(segment, segment.records)
             if isinstance(position, After) and _covers(segment, position.sequence):
-                return self._batch(segment, [p for p in segment.records if p.record.sequence > position.sequence])
+                first = bisect_right(segment.records, position.sequence, key=_sequence)
+                return self._batch(segment, segment.records[first:])
         return None
 
     def _batch(self, segment: Segment, records: Sequence[Prepared]) -> Batch:
@@ -179,7 +188,7 @@ class ShardLog:
         tail = self._tail
         if tail is None or self._has_ended:
             return
-        await self._spend(is_live=True)
+        await asyncio.sleep(self._budget.reserve_live(_now_s()))
         cursor = self._cursor or await self._source.open(self._shard, tail)
         page = await self._source.read(cursor, self._records_max())
         if self._tail != tail:
@@ -210,8 +219,10 @@ class ShardLog:
     def _window_max(self) -> int:
         return min(self._settings.window_bytes, self._share_bytes())
 
-    def _records_max(self) -> int:
-        return records_within(self._window_max(), *self._seen, self._settings.records_per_read)
+    def _records_max(self, room_bytes: int | None = None) -> int:
+        share = self._window_max()
+        room = share if room_bytes is None else min(share, room_bytes)
+        return records_within(room, *self._seen, self._settings.records_per_read)
 
     def _segment(self, before: Position, page: Page) -> Segment:
         after: Position = After(page.records[-1].sequence) if page.records else before
@@ -222,12 +233,14 @@ class ShardLog:
             self._seen = size, page.stored or len(page.records)
         return Segment(before, self._prepare(page), after, size)
 
-    async def _read_detached(self, position: Position, cursor: Cursor | None) -> tuple[Batch, Cursor | None]:
-        await self._spend(is_live=False)
+    async def _read_detached(
+        self, position: Position, cursor: Cursor | None, room_bytes: int | None
+    ) -> tuple[Batch, Cursor | None]:
+        await self._take_turn()
         # A cursor that stands elsewhere (the page was cut, the link moved) would skip records.
         place = cursor if cursor is not None and cursor.position == position else None
         place = place or await self._source.open(self._shard, position)
-        page = await self._source.read(place, self._records_max())
+        page = await self._source.read(place, self._records_max(room_bytes))
         self._note(page, "detached")
         kept = self._up_to_tail(page)
         segment = self._segment(position, kept)
@@ -246,15 +259,24 @@ class ShardLog:
         stored = len({record.sequence for record in kept}) if page.stored else 0
         return Page(kept, page.next, page.behind_ms, stored)
 
-    async def _spend(self, *, is_live: bool) -> None:
-        now_s = asyncio.get_running_loop().time()
-        await asyncio.sleep(self._budget.reserve(now_s, is_live=is_live))
+    async def _take_turn(self) -> None:
+        async with self._catching_up:
+            await asyncio.sleep(self._budget.turn_s(_now_s()))
+            await asyncio.sleep(self._budget.reserve_behind(_now_s()))
 
     def _note(self, page: Page, kind: str) -> None:
         self.behind_ms = page.behind_ms
-        self.read_ok_s = asyncio.get_running_loop().time()
+        self.read_ok_s = _now_s()
         self._telemetry.count("read_calls_total", 1, kind=kind, **self._labels)
         self._telemetry.count("records_read_total", len(page.records), **self._labels)
+
+
+def _sequence(prepared: Prepared) -> SequenceNumber:
+    return prepared.record.sequence
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _covers(segment: Segment, sequence: SequenceNumber) -> bool:

@@ -54,6 +54,7 @@ class World:
         settings: LinkSettings | None = None,
         memory_bytes: int = 64 * 1024 * 1024,
         quarantine: MemoryQuarantine | None = None,
+        make_source: Callable[[MemoryStream], MemorySource] = MemorySource,
     ) -> None:
         now_ms = Clock().now_ms
         self.source = MemoryStream(now_ms, shards)
@@ -73,7 +74,7 @@ class World:
             for peer, stream in self.peers.items()
         )
         log = LogSettings(memory_bytes, reads_per_s=10_000, idle_read_s=0.001, retry_s=0.01)
-        setup = SourceSetup(SOURCE, MemorySource(self.source), make_format("json"), links, lambda _: TrimHorizon(), log)
+        setup = SourceSetup(SOURCE, make_source(self.source), make_format("json"), links, lambda _: TrimHorizon(), log)
         self._routes = Topologies(compile_generation(1, list(regions), mesh(list(regions))))
         self._regions = frozenset(regions)
         self._memory_bytes = memory_bytes

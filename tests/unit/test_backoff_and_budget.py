@@ -1,5 +1,8 @@
 """Waiting: bounded, jittered, and shared fairly."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,28 +31,49 @@ def test_a_success_opens_the_link_at_once() -> None:
     assert health.last_error == ""
 
 
-@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=60))
-def test_no_second_holds_more_calls_than_the_budget(calls: list[tuple[bool, float]]) -> None:
-    budget = ReadBudget(4.0, 0.0)
-    now_s, made = 0.0, []
-    for is_live, step_s in calls:
-        now_s += step_s
-        made.append(now_s + budget.reserve(now_s, is_live=is_live))
-    made.sort()
-    assert all(later - earlier >= 1.0 - 1e-6 for earlier, later in zip(made, made[4:], strict=False))
+Reads = dict[str, list[float]]
 
 
-def test_the_live_reader_gets_at_least_half_of_a_contended_budget() -> None:
+def reads_of(readers_behind: int, *, live_rests_s: float = 0.0, seconds: float = 60.0) -> Reads:
+    """When everybody reads who wants to whenever it may, a call taking 20 ms; those behind book one after the other."""
     budget = ReadBudget(4.0, 0.0)
-    live_free_s = behind_free_s = 0.0
-    live = behind = 0
-    for tick in range(400):
-        now_s = tick * 0.05
-        if now_s >= live_free_s:
-            live_free_s = now_s + budget.reserve(now_s, is_live=True)
-            live += 1
-        if now_s >= behind_free_s:
-            behind_free_s = now_s + budget.reserve(now_s, is_live=False)
-            behind += 1
-    assert live >= behind
-    assert behind > 0
+    made: Reads = {"live": [], "behind": []}
+    live_s, behind_s = 0.0, [0.0] * readers_behind
+    may_book_s = 0.0
+    while min((live_s, *behind_s)) < seconds:
+        first = min(behind_s, default=seconds)
+        turn_s = max(first, may_book_s)
+        turn_s += budget.turn_s(turn_s)
+        if live_s <= turn_s:
+            at_s = live_s + budget.reserve_live(live_s)
+            made["live"].append(at_s)
+            live_s = at_s + 0.02 + live_rests_s
+        else:
+            at_s = may_book_s = turn_s + budget.reserve_behind(turn_s)
+            made["behind"].append(at_s)
+            behind_s[behind_s.index(first)] = at_s + 0.02
+    return made
+
+
+def longest_wait_s(times: list[float]) -> float:
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+@given(st.integers(0, 9), st.floats(0, 1))
+def test_no_second_holds_more_calls_than_the_budget(readers_behind: int, live_rests_s: float) -> None:
+    reads = reads_of(readers_behind, live_rests_s=live_rests_s, seconds=10)
+    made = sorted(reads["live"] + reads["behind"])
+    assert all(later - earlier >= 0.25 - 1e-6 for earlier, later in pairwise(made))
+
+
+@pytest.mark.parametrize("readers_behind", range(1, 10))
+def test_the_live_reader_gets_every_other_call_however_many_catch_up(readers_behind: int) -> None:
+    made = reads_of(readers_behind)
+    assert longest_wait_s(made["live"]) <= 0.5 + 1e-6
+    assert len(made["live"]) >= len(made["behind"]) - 1
+    assert len(made["behind"]) >= 60 * 4 / 2 - 5
+
+
+def test_those_who_catch_up_have_the_whole_budget_when_the_live_reader_does_not_read() -> None:
+    made = reads_of(3, live_rests_s=1e9)
+    assert len(made["behind"]) >= 60 * 4 - 10

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -55,9 +56,16 @@ def prepare(page: Page) -> tuple[Prepared, ...]:
 
 
 @asynccontextmanager
-async def log_of(source: CountingSource, *, window_bytes: int = 10**9, page: int = 3) -> AsyncIterator[ShardLog]:
-    settings = LogSettings(window_bytes, records_per_read=page, reads_per_s=10_000, idle_read_s=0.001, retry_s=0.001)
-    log = ShardLog(source, SHARD, settings, prepare, Silent(), {"source": "s"}, lambda: 10**9)
+async def log_of(
+    source: MemorySource,
+    *,
+    window_bytes: int = 10**9,
+    page: int = 3,
+    reads_per_s: float = 10_000,
+    telemetry: Silent | None = None,
+) -> AsyncIterator[ShardLog]:
+    settings = LogSettings(window_bytes, page, reads_per_s, idle_read_s=0.001, retry_s=0.001)
+    log = ShardLog(source, SHARD, settings, prepare, telemetry or Silent(), {"source": "s"}, lambda: 10**9)
     live = asyncio.create_task(log.run())
     try:
         yield log
@@ -91,6 +99,42 @@ async def test_links_that_keep_up_share_every_read() -> None:
         got = await asyncio.gather(*[read_to(log, 30) for _ in range(4)])
     assert got == [list(range(30))] * 4
     assert source.reads <= 12
+
+
+class Kinds(Silent):
+    """Counts reads by who made them."""
+
+    def __init__(self) -> None:
+        self.reads: Counter[str] = Counter()
+
+    def count(self, name: str, value: int, /, **labels: str) -> None:
+        if name == "read_calls_total":
+            self.reads[labels["kind"]] += value
+
+
+async def test_links_that_catch_up_leave_the_live_reader_every_other_read() -> None:
+    stream, kinds = stream_of(5_000), Kinds()
+    tail = After(stream.records(SHARD)[-1].sequence)
+
+    async def follow(log: ShardLog) -> None:
+        """Always one more record behind the last one."""
+        position: Position = tail
+        while kinds.reads["live"] < 40:
+            stream.store(Entry(b"0", "k"))
+            batch, _ = await log.next(position, None)
+            position = batch.after
+
+    async with log_of(MemorySource(stream), window_bytes=8, reads_per_s=200, telemetry=kinds) as log:
+        live = asyncio.create_task(follow(log))
+        while not kinds.reads["live"]:
+            await asyncio.sleep(0)
+        behind = [asyncio.create_task(read_to(log, 5_000)) for _ in range(6)]
+        await live
+        for task in behind:
+            task.cancel()
+        await asyncio.wait(behind)
+    assert kinds.reads["detached"] > 10
+    assert kinds.reads["detached"] <= 60
 
 
 async def test_a_slow_link_falls_out_of_the_window_reads_by_itself_and_misses_nothing() -> None:
