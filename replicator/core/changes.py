@@ -1,9 +1,9 @@
 """Change data capture: what a table's change record says, as an event for the hub.
 
-How it works: a change record of DynamoDB Streams is decoded whole (the other feed of a table: `core.cdc_dynamodb`). The rules of its source tell whether the change was
-written in this region and is to be told; if so, it becomes an event in the envelope of aws-lambda-stream, the item's
-own event (`outbox`), or is passed on as it is (`raw`). Events are written with their members in order of name, so the
-same record gives the same bytes whoever reads it again.
+How it works: a change record of DynamoDB Streams is decoded whole (the other feed of a table: `core.cdc_dynamodb`). The
+rules of its source tell whether the change was written in this region and is to be told; if so, it becomes an event in
+the envelope of aws-lambda-stream, the item's own event (`outbox`), or is passed on as it is (`raw`). Events are written
+with their members in order of name, so the same record gives the same bytes whoever reads it again.
 
 Why nothing loops: a change that replication of the table (or a sink of ours) made here is told by the writer's region
 in the item, and dropped. A rule that can't tell puts the record into quarantine instead of guessing.
