@@ -8,8 +8,9 @@ event's id is made of table, keys, that time and the images, and a repeat has th
 Why late changes are neither held nor dropped: nobody knows how late one may be, so waiting has no end, and without it
 an event log would have lost an event. Nor are they marked: whether a change is late depends on what its reader saw
 before, and the same record must give the same bytes whoever reads it. ``raw.at_us`` says when the item was changed; who
-applies images to a state keeps that time with each item and passes over what is older. What it can't tell apart is two
-changes within one unit of the feed's precision.
+applies images to a state keeps that time with each item and passes over what is older. What the time can't tell apart
+are changes of an item within one unit of the feed's precision: their order is unknown, and those with the same images
+are one.
 """
 
 from replicator.core.changes import Change, ChangeFormat, encode_sorted

@@ -126,6 +126,18 @@ def test_a_late_change_is_told_and_can_be_told_from_the_newer_one_by_its_time() 
     assert event_of(newer)["timestamp"] == event_of(late)["timestamp"], "milliseconds alone would not do"
 
 
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=4))
+def test_who_passes_over_what_is_older_has_the_newest_state_whatever_the_order(
+    order: list[int], again: list[int]
+) -> None:
+    at_us, state = -1, None
+    for number in [*order, *again]:
+        raw = event_of(told(record({}, {"n": {"N": str(number)}}, at=AT_US + number)))["raw"]
+        if raw["at_us"] > at_us:
+            at_us, state = raw["at_us"], raw["new"]
+    assert state == {"n": 5}
+
+
 def test_the_rules_of_tables_hold() -> None:
     assert told(record({"a": text("1")}, {"a": text("1")})).drop == "metadata_only"
     stamped = replace(RULES, written_here="stamp")
