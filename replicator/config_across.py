@@ -9,7 +9,7 @@ from replicator.config_base import REGION
 from replicator.config_in_doubt import in_doubt
 from replicator.config_regions import named_regions
 from replicator.config_sinks import KinesisSinkConfig, SinkConfig
-from replicator.config_sources import KinesisSourceConfig
+from replicator.config_sources import CdcSourceConfig, KinesisSourceConfig
 from replicator.config_topology import GenerationConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.model import Region
@@ -33,6 +33,7 @@ def across(document: Document, config: Config) -> Iterator[Problem]:
         topologies = config.topologies()
         yield from _idle_overrides(document, config, topologies)
         yield from _homeless(document, config)
+        yield from _changes_in_hubs(document, config)
         yield from _idle_aggregation(document, config, topologies)
         yield from _beyond_sinks(document, config)
         yield from _blind_filters(document, config)
@@ -232,6 +233,22 @@ def _homeless(document: Document, config: Config) -> Iterator[Problem]:
                     place,
                     f"sources.{name}: its events are JSON objects with an id, and the hub '{stream}' is read as "
                     f"{strange[0]}; that works with {' or '.join(HOME_FORMATS)}",
+                )
+                break
+
+
+def _changes_in_hubs(document: Document, config: Config) -> Iterator[Problem]:
+    """A hub holds events: its own would be read as change records, and change records as events."""
+    for name, source in config.sources.items():
+        if not isinstance(source, CdcSourceConfig):
+            continue
+        for region in filter(source.is_in, config.region_names):
+            stream = source.reads_in(region)
+            if any(hub.reads_in(region) == stream for hub in _hubs(config)):
+                yield Problem(
+                    document.value_place(("sources", name, "stream")),
+                    f"sources.{name}: '{stream}' of {region} is a hub, which a source of kind kinesis reads; change "
+                    "records need a stream of their own",
                 )
                 break
 

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from replicator.adapters.dynamodb_leases import ensure_table
 from replicator.dev.clients import kinesis_client
-from replicator.dev.environment_config import LEASE_TABLE, QUEUE, Layout, config_variables, render_config
+from replicator.dev.environment_config import CDC_FORMATS, LEASE_TABLE, QUEUE, Layout, config_variables, render_config
 from replicator.dev.environment_worker import STATUS_S, Worker, WorkerStatus
 from replicator.dev.launch import Ready, aws_ready, start_aws
 from replicator.dev.processes import Child, ChildError
@@ -105,7 +105,7 @@ class Environment:
         started[region] = RegionParts(region, ready, aws, valkey, lease_proxy)
 
     async def _make_hub(self, region: str, kinesis: str, aws: str) -> None:
-        await asyncio.to_thread(_make_stream, kinesis, region, self.layout)
+        await asyncio.to_thread(_make_streams, kinesis, region, self.layout)
         dynamodb = get_session().create_client(
             "dynamodb", endpoint_url=aws, region_name=region, config=Config(proxies={}), **CREDENTIALS
         )
@@ -230,10 +230,11 @@ async def together(steps: Iterable[Coroutine[None, None, None]]) -> None:
         raise errors.exceptions[0] from errors
 
 
-def _make_stream(url: str, region: str, layout: Layout) -> None:
+def _make_streams(url: str, region: str, layout: Layout) -> None:
     client = kinesis_client(url, region)
     try:
-        client.create_stream(StreamName=layout.stream, ShardCount=layout.shards)
-        client.get_waiter("stream_exists").wait(StreamName=layout.stream, WaiterConfig={"Delay": 1})
+        for name in (layout.stream, *(CDC_FORMATS if layout.cdc else ())):
+            client.create_stream(StreamName=name, ShardCount=layout.shards)
+            client.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
     finally:
         client.close()

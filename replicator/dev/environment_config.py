@@ -12,6 +12,7 @@ LEASE_TABLE = "replicator-leases"
 SOURCE = "orders"
 TABLE_SOURCE = "orders-table"
 QUEUE_SOURCE, QUEUE = "orders-queue", "orders"
+CDC_FORMATS = ("dynamodb", "dms", "debezium")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Layout:
     """Whether every region has a table whose changes go to its hub, and how they are told."""
     queue: bool = False
     """Whether every region has a queue whose messages go to its hub."""
+    cdc: bool = False
+    """Whether every region has streams of change records, named as `CDC_FORMATS`, that go to its hub."""
 
 
 def render_config(layout: Layout) -> str:
@@ -51,6 +54,7 @@ def render_config(layout: Layout) -> str:
         source=SOURCE,
         table=LEASE_TABLE,
         queue_source=QUEUE_LINE if layout.queue else "",
+        cdc_sources="".join(CDC_LINE.format(format=name) for name in CDC_FORMATS) if layout.cdc else "",
         table_source=""
         if layout.table == "none"
         else TABLE_LINE.format(name=TABLE_SOURCE, table=TABLE, mode=layout.table),
@@ -94,6 +98,10 @@ QUEUE_LINE = f"""\
     {{kind: sqs, queue: {QUEUE}, wait_s: 0, visibility_s: 10, partition_key_field: key, sink: hub}}
 """
 
+CDC_LINE = """\
+  {format}: {{kind: cdc, stream: {format}, format: {format}, start: trim_horizon, sink: hub}}
+"""
+
 TABLE_LINE = """\
   {name}: {{kind: dynamodb, table: {table}, mode: {mode}, start: trim_horizon, sink: hub}}
 """
@@ -106,7 +114,7 @@ topology: {topology}
 
 sources:
   {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub}}
-{table_source}{queue_source}
+{table_source}{queue_source}{cdc_sources}
 sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
 

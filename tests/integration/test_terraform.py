@@ -24,6 +24,7 @@ SINK = f"arn:aws:kinesis:{PEER}:{ACCOUNT}:stream/orders"
 TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/orders"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo"
 SOURCE = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/payments"
+CHANGES = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/changes"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:replicator-AbCdEf"
 SERVICES = ("cloudformation", "cloudwatchlogs", "dynamodb", "ec2", "ecs", "iam", "kinesis", "ssm", "sts")
@@ -89,6 +90,7 @@ def inputs() -> dict[str, Any]:
         "secrets": {"TAG_KEY": f"{SECRET}:tag_key::"},
         "hub_stream": {"name": "orders", "shard_count": 2},
         "source_stream_arns": [SOURCE],
+        "cdc_stream_arns": [CHANGES],
         "sink_stream_arns": [SINK],
         "table_arns": [TABLE],
         "queue_arns": [QUEUE],
@@ -211,7 +213,7 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
     sources = {SOURCE, applied["aws_kinesis_stream.hub[0]"]["arn"]}
     table_key = {f"kms:{a}" for a in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey")}
     assert granted == {
-        "ReadSources": (reading, sources),
+        "ReadSources": (reading, sources | {CHANGES}),
         "WriteSinksAndReadBack": (reading | {"kinesis:PutRecords"}, {SINK} | sources),
         "Queues": (queues, {QUEUE}),
         "DescribeTables": ({"dynamodb:DescribeTable"}, {TABLE}),

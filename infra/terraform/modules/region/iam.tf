@@ -112,7 +112,7 @@ data "aws_iam_policy_document" "task" {
       "kinesis:GetShardIterator",
       "kinesis:ListShards",
     ]
-    resources = local.source_arns
+    resources = distinct(concat(local.source_arns, var.cdc_stream_arns))
   }
 
   dynamic "statement" {

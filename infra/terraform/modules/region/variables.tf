@@ -221,6 +221,18 @@ variable "source_stream_arns" {
   }
 }
 
+variable "cdc_stream_arns" {
+  description = "Kinesis streams of this region that others fill with change records (sources of kind cdc): only read. Their events go into the region's own hub, so workers may write it then. Their KMS keys belong into kms.sources."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.cdc_stream_arns : can(regex("^arn:[a-z-]+:kinesis:[a-z0-9-]+:[0-9]{12}:stream/[A-Za-z0-9_.-]+$", arn))])
+    error_message = "Streams of change records are ARNs of Kinesis streams, without wildcards."
+  }
+}
+
 variable "sink_stream_arns" {
   description = "Kinesis streams of the peer regions that workers write to, and read back when a publish is in doubt."
   type        = list(string)
