@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
+from replicator.aws.sqs_api import MESSAGE_BYTES_MAX
 from replicator.config_base import Model, QueueName, RegionName, StreamName, kind_of
 
 
@@ -30,6 +31,9 @@ class SqsSinkConfig(Model):
     kind: Literal["sqs"]
     queue: QueueName
     queues: dict[RegionName, QueueName] = Field({}, description="Regions where the queue has another name")
+    message_bytes_max: int = Field(
+        MESSAGE_BYTES_MAX, ge=1024, le=1024 * 1024, description="Of a message, and of all in a request together"
+    )
 
     def writes_in(self, region: str) -> str:
         """The queue's name there."""
