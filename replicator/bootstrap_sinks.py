@@ -2,14 +2,16 @@
 
 import aiohttp
 
+from replicator.adapters.eventbridge_sink import EventBridgeSink
 from replicator.adapters.kinesis_sink import Bodies, KinesisSink
 from replicator.adapters.sqs_sink import SqsSink
-from replicator.aws import sqs_api
+from replicator.aws import eventbridge_api, sqs_api
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi
 from replicator.config import Config, Endpoints
-from replicator.config_sinks import KinesisSinkConfig, SinkConfig, SqsSinkConfig
+from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig, SqsSinkConfig
+from replicator.core.bus_entries import BusEntries
 from replicator.core.formats import Format
 from replicator.core.model import Origin, Region
 from replicator.ports import Sink
@@ -38,6 +40,8 @@ class Writers:
                 return await self._stream(sink, peer)
             case SqsSinkConfig():
                 return await self._queue(sink, peer)
+            case EventBridgeSinkConfig():
+                return await self._bus(sink, peer)
 
     async def _stream(self, sink: KinesisSinkConfig, peer: Region) -> KinesisSink:
         api = await self._api(SERVICE, peer, self._endpoints(peer).kinesis, PREFIX, JSON_1_1)
@@ -55,6 +59,16 @@ class Writers:
             sqs_api.SqsApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
             origin_of=self._origin_of,
             message_bytes_max=sink.message_bytes_max,
+        )
+
+    async def _bus(self, sink: EventBridgeSinkConfig, peer: Region) -> EventBridgeSink:
+        api = await self._api(
+            eventbridge_api.SERVICE, peer, self._endpoints(peer).events, eventbridge_api.PREFIX, JSON_1_1
+        )
+        return EventBridgeSink(
+            eventbridge_api.EventBridgeApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
+            entries=BusEntries(sink.source, sink.detail_type),
+            request_bytes_max=sink.request_bytes_max,
         )
 
     def _endpoints(self, peer: Region) -> Endpoints:

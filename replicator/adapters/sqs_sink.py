@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Sequence
 
 from replicator.aws.dated_peer import DatedPeer
 from replicator.aws.failures import THROTTLED
-from replicator.aws.sqs_api import BATCH_MAX, MESSAGE_BYTES_MAX, Failed, SqsApi
+from replicator.aws.sqs_api import BATCH_MAX, Failed, SqsApi
 from replicator.aws.transport import ServiceError
 from replicator.core.model import Origin
 from replicator.core.peer_clock import PeerTime
-from replicator.core.queue_messages import REPEATS_DROPPED_MS, body_of, group_of, repetition_of
+from replicator.core.queue_messages import MESSAGE_BYTES_MAX, REPEATS_DROPPED_MS, body_of, group_of, repetition_of
 from replicator.errors import InDoubt, Refused
 from replicator.ports import Entry, Found, SinkLimits
 

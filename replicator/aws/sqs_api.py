@@ -12,12 +12,8 @@ from replicator.errors import Misconfigured
 SERVICE = "sqs"
 PREFIX = "AmazonSQS"
 
-# Limits, conservative: AWS raises them now and then, and the adapters' arguments with them.
-# Source: SQS Developer Guide, "Amazon SQS message quotas".
 BATCH_MAX = 10
-"""Messages of one call."""
-MESSAGE_BYTES_MAX = 256 * 1024
-"""One message, and all of one call together. AWS takes 1 MiB since 2025, where the queue is set so."""
+"""Messages of one call. Source: SQS Developer Guide, "Amazon SQS message quotas"; others: `core.queue_messages`."""
 SYSTEM_ATTRIBUTES = ("SentTimestamp", "MessageGroupId", "ApproximateReceiveCount")
 
 T = TypeVar("T")

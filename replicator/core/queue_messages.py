@@ -11,6 +11,10 @@ from re import compile as pattern
 from replicator.core.model import Origin
 from replicator.errors import Refused
 
+# Limits, conservative: AWS raises them now and then, and the configuration with them.
+MESSAGE_BYTES_MAX = 256 * 1024
+"""One message, and all of one request together. Source: SQS Developer Guide, "Amazon SQS message quotas"; AWS takes
+1 MiB since 2025, where the queue is set so."""
 NOT_TEXT = pattern("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Source: SQS API reference, SendMessageBatch: "A message can include only XML, JSON, and unformatted text"."""
 GROUP = pattern("[!-~]{1,128}")

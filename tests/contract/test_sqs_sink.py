@@ -11,10 +11,10 @@ from json_stub import Answers, refusal, stub
 
 from replicator.adapters.sqs_sink import SqsSink
 from replicator.aws.session import AwsSession
-from replicator.aws.sqs_api import MESSAGE_BYTES_MAX, PREFIX, SqsApi
+from replicator.aws.sqs_api import PREFIX, SqsApi
 from replicator.aws.transport import JSON_1_0, JsonApi, http_session
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
-from replicator.core.queue_messages import group_of, repetition_of
+from replicator.core.queue_messages import MESSAGE_BYTES_MAX, group_of, repetition_of
 from replicator.dev.proxy import Proxy
 from replicator.errors import InDoubt, Misconfigured, Refused, TransientError
 from replicator.ports import Entry
