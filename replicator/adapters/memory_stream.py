@@ -41,7 +41,7 @@ _SHARD_NUMBERS, _INDICES, _MADE, _COUNTS = 10**8, 10**24, 10**23, 10**9
 Operation = Literal["describe", "shards", "open", "read", "put", "peer_time", "refuses", "read_back"]
 Before = Callable[[Operation], Awaitable[None]]
 """Called before every call of source and sink, and before each shard of a reading back: may wait, or raise."""
-Fault = Callable[[Sequence[Entry]], Sequence[str | None] | None]
+Fault = Callable[[Sequence[Entry]], Sequence[str | Refused | None] | None]
 """Called before the entries of a put are stored: may raise, or answer an error code for each entry that fails."""
 AfterPut = Callable[[Sequence[Entry]], None]
 """Called when they are stored, before the answer: may raise, which loses the answer."""
@@ -247,7 +247,7 @@ class MemorySink:
     def limits(self) -> SinkLimits:
         return self._limits
 
-    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
         await self._stream.reached("put")
         if signed_ms is not None and self._has_expired(signed_ms):
             raise TransientError("the request's signature has expired", code="late")

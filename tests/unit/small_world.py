@@ -21,7 +21,7 @@ from replicator.core.formats import make_format
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Checkpoint, LinkName, Region, SourceName, TrimHorizon
 from replicator.core.topology import Topologies, compile_generation, mesh
-from replicator.errors import InDoubt, TransientError
+from replicator.errors import InDoubt, Refused, TransientError
 from replicator.ports import Entry, SinkLimits
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
@@ -85,7 +85,7 @@ class Network(MemorySink):
         self.sent = asyncio.Event()
         self.late = 0
 
-    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
         if not self._held_s:
             return await super().put(entries, signed_ms=signed_ms)
         sent_ms = World.now_ms()
