@@ -72,8 +72,9 @@ class Endpoints(Model):
     dynamodb_streams: str = ""
     s3: str = ""
     sqs: str = ""
+    events: str = ""
 
-    @field_validator("kinesis", "dynamodb", "dynamodb_streams", "s3", "sqs")
+    @field_validator("kinesis", "dynamodb", "dynamodb_streams", "s3", "sqs", "events")
     @classmethod
     def _url(cls, url: str) -> str:
         parts = urlsplit(url)

@@ -8,7 +8,7 @@ from replicator.config import Config, LinkDefaults
 from replicator.config_base import REGION
 from replicator.config_in_doubt import in_doubt
 from replicator.config_regions import named_regions
-from replicator.config_sinks import KinesisSinkConfig, SinkConfig
+from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig
 from replicator.config_sources import CdcSourceConfig, KinesisSourceConfig
 from replicator.config_topology import GenerationConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
@@ -36,6 +36,7 @@ def across(document: Document, config: Config) -> Iterator[Problem]:
         yield from _changes_in_hubs(document, config)
         yield from _idle_aggregation(document, config, topologies)
         yield from _beyond_sinks(document, config)
+        yield from _opaque_to_buses(document, config)
         yield from _blind_filters(document, config)
         if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
             yield from _relays(document, config)
@@ -178,6 +179,20 @@ def _beyond_sinks(document: Document, config: Config) -> Iterator[Problem]:
         if settings.aggregate == "kpl":
             message = f"aggregate: kpl makes records of Kinesis, and a sink of kind {kinds[0]} takes none; leave it out"
             yield Problem(document.value_place((*path, "aggregate")), message)
+
+
+def _opaque_to_buses(document: Document, config: Config) -> Iterator[Problem]:
+    """A bus takes JSON objects that say of what type they are."""
+    for name, source in config.sources.items():
+        if (
+            isinstance(config.sinks.get(source.sink), EventBridgeSinkConfig)
+            and getattr(source, "format", "") == "opaque"
+        ):
+            yield Problem(
+                document.value_place(("sources", name, "format")),
+                f"sources.{name}: a sink of kind eventbridge takes JSON events, and this source is opaque; "
+                "read it as json, lambda-stream or cloudevents, or name another sink",
+            )
 
 
 def _thing(sink: SinkConfig) -> str:

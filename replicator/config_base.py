@@ -58,6 +58,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="L
 StreamName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 QueueName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,80}(\.fifo)?$")]
 
+BusName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._/-]{1,256}$")]
+
 
 def time_of(text: str) -> datetime:
     """Raises ValueError for what is no time, or one without a zone."""

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from replicator.config_base import check_region_name
 from replicator.config_yaml import Document, Path, Problem
 
+NAMES_BY_REGION = {"streams", "tables", "queues", "buses"}
+
 
 def misnamed_regions(document: Document) -> Iterator[Problem]:
     """Every place where a region is named must use the canonical name."""
@@ -21,7 +23,7 @@ def named_regions(data: object, path: Path) -> Iterator[tuple[Path, str, bool]]:
         for key, value in data.items():
             here = (*path, key)
             if path == ("regions",) or (
-                len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] in {"streams", "tables", "queues"}
+                len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] in NAMES_BY_REGION
             ):
                 yield here, key, True
             elif key in {"hub", "peer", "from", "to"} and isinstance(value, str):

@@ -2,9 +2,16 @@
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from replicator.config_base import Model, QueueName, RegionName, StreamName, kind_of
+from replicator.config_base import BusName, Model, QueueName, RegionName, StreamName, kind_of
+from replicator.core.bus_entries import (
+    DETAIL_TYPE_CHARACTERS_MAX,
+    REQUEST_BYTES_MAX,
+    RESERVED_SOURCE,
+    SOURCE_CHARACTERS_MAX,
+)
+from replicator.core.queue_messages import MESSAGE_BYTES_MAX
 
 
 class KinesisSinkConfig(Model):
@@ -30,19 +37,66 @@ class SqsSinkConfig(Model):
     kind: Literal["sqs"]
     queue: QueueName
     queues: dict[RegionName, QueueName] = Field({}, description="Regions where the queue has another name")
+    message_bytes_max: int = Field(
+        MESSAGE_BYTES_MAX, ge=1024, le=1024 * 1024, description="Of a message, and of all in a request together"
+    )
 
     def writes_in(self, region: str) -> str:
         """The queue's name there."""
         return self.queues.get(region, self.queue)
 
 
-SINK_KINDS: dict[str, type[Model]] = {"kinesis": KinesisSinkConfig, "sqs": SqsSinkConfig}
+class EventBridgeSinkConfig(Model):
+    """A bus."""
+
+    can_verify: ClassVar[bool] = False
+
+    kind: Literal["eventbridge"]
+    bus: BusName
+    buses: dict[RegionName, BusName] = Field({}, description="Regions where the bus has another name")
+    source: str = Field(
+        "replicator",
+        min_length=1,
+        max_length=SOURCE_CHARACTERS_MAX,
+        description="Of events that did not come from a bus; those that did keep their own",
+    )
+    detail_type: str | None = Field(
+        None,
+        min_length=1,
+        max_length=DETAIL_TYPE_CHARACTERS_MAX,
+        description="Of events without a type; they go to quarantine where it is not given",
+    )
+    request_bytes_max: int = Field(
+        REQUEST_BYTES_MAX, ge=1024, le=1024 * 1024, description="Of all entries of a request together, as AWS counts"
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _ours(cls, source: str) -> str:
+        if source.startswith(RESERVED_SOURCE):
+            raise ValueError(
+                f"only AWS itself may put events whose source begins with {RESERVED_SOURCE}; choose another"
+            )
+        return source
+
+    def writes_in(self, region: str) -> str:
+        """The bus's name there."""
+        return self.buses.get(region, self.bus)
+
+
+SINK_KINDS: dict[str, type[Model]] = {
+    "kinesis": KinesisSinkConfig,
+    "sqs": SqsSinkConfig,
+    "eventbridge": EventBridgeSinkConfig,
+}
 
 SinkConfig: TypeAlias = Annotated[
-    Annotated[KinesisSinkConfig, Tag("kinesis")] | Annotated[SqsSinkConfig, Tag("sqs")],
+    Annotated[KinesisSinkConfig, Tag("kinesis")]
+    | Annotated[SqsSinkConfig, Tag("sqs")]
+    | Annotated[EventBridgeSinkConfig, Tag("eventbridge")],
     Discriminator(
         kind_of,
         custom_error_type="unknown_kind",
-        custom_error_message="a sink is of kind " + " or ".join(SINK_KINDS),
+        custom_error_message="a sink is of kind kinesis, sqs or eventbridge",
     ),
 ]

@@ -293,8 +293,9 @@ class Channel:
         held = [item for item in items if item.is_held] if self._held.is_on else []
         if held:
             items = [item for item in items if not item.is_held]
-        if self._heritage.is_unproven:
-            self.link.count("possible_duplicates_total", len(items))
+        if unproven := self._heritage.unproven():
+            for item in items:
+                item.doubt = unproven
         self._publisher.add(items)
         self._settlement.close(done)
         for item in held:

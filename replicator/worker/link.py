@@ -132,9 +132,13 @@ class Link:
         assert told is not None, "a peer without a clock is not asked about its fence"
         return told
 
+    def peer_estimate(self) -> PeerTime | None:
+        """Bounds of the peer's clock now, without waiting; None before the first answer."""
+        return self._peer.at(_now_s())
+
     def peer_estimate_ms(self) -> int | None:
-        """A lower bound of the peer's clock now, without waiting; None before the first answer."""
-        told = self._peer.at(_now_s())
+        """The lower one."""
+        told = self.peer_estimate()
         return None if told is None else told.earliest_ms
 
     @property

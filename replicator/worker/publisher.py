@@ -204,7 +204,10 @@ class Publisher:
         self._lanes.done([key for key, _ in places])
         if self._link.settings.aggregate != "none":
             self._link.count("events_packed_total", sum(1 + len(head.packed) for _, head in places if head.packed))
-        self._arrived(_items(places))
+        items = _items(places)
+        if again := [item for item in items if item.doubt is not None]:
+            self._recovery.count_repeated(again)
+        self._arrived(items)
 
     def _arrived(self, items: Sequence[Item]) -> None:
         self._link.count("events_forwarded_total", len(items))
@@ -261,10 +264,14 @@ class Publisher:
             found = await self._recovery.find_request(request, wanted)
         finally:
             self.in_doubt -= len(items)
-        self._arrived([item for item in items if item.prepared.origin in found])
+        self._arrived([item for item in items if item.prepared.origin in found.origins])
+        unproven = None if found.is_complete else self._recovery.unproven_request(request)
         missing: Taken = []
         for key, head in taken:
-            left = [item for item in (head, *head.packed) if item.prepared.origin not in found]
+            left = [item for item in (head, *head.packed) if item.prepared.origin not in found.origins]
+            if unproven is not None:
+                for item in left:
+                    item.doubt = unproven.joined(item.doubt)
             if left:
                 left[0].packed = left[1:]
                 missing.append((key, left[0]))

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION, PEER, ACCOUNT = "us-east-1", "eu-west-1", "123456789012"
 SINK = f"arn:aws:kinesis:{PEER}:{ACCOUNT}:stream/orders"
 TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/orders"
+SINK_QUEUE = f"arn:aws:sqs:{PEER}:{ACCOUNT}:orders.fifo"
+SINK_BUS = f"arn:aws:events:{PEER}:{ACCOUNT}:event-bus/orders"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo"
 SOURCE = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/payments"
 CHANGES = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/changes"
@@ -94,6 +96,8 @@ def inputs() -> dict[str, Any]:
         "sink_stream_arns": [SINK],
         "table_arns": [TABLE],
         "queue_arns": [QUEUE],
+        "sink_queue_arns": [SINK_QUEUE],
+        "sink_bus_arns": [SINK_BUS],
         "quarantine_s3": {"bucket": "lake", "prefix": "quarantine/"},
         "kms": {
             "lease_table": KEY,
@@ -215,6 +219,8 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
     assert granted == {
         "ReadSources": (reading, sources | {CHANGES}),
         "WriteSinksAndReadBack": (reading | {"kinesis:PutRecords"}, {SINK} | sources),
+        "SendToQueues": ({f"sqs:{a}" for a in ("GetQueueAttributes", "GetQueueUrl", "SendMessage")}, {SINK_QUEUE}),
+        "PutToBuses": ({"events:DescribeEventBus", "events:PutEvents"}, {SINK_BUS}),
         "Queues": (queues, {QUEUE}),
         "DescribeTables": ({"dynamodb:DescribeTable"}, {TABLE}),
         "ReadChanges": (changes, {f"{TABLE}/stream/*"}),

@@ -122,6 +122,17 @@ def test_plan_says_what_a_lane_moves_where_links_pack(tmp_path: Path, capsys: py
     assert "packed" not in capsys.readouterr().out
 
 
+def test_plan_shows_what_is_sent_again_without_asking(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--config", str(Path(HUB).with_name("sinks.yaml")), "--json"]) == 0
+    links = json.loads(capsys.readouterr().out)["links"]
+    shown = {(link["source"], link["to"]): (link["writes"], link["in_doubt"]) for link in links}
+    assert shown["orders", "eu-west-1"] == ("orders", "verify")
+    assert shown["paid", "eu-west-1"] == ("paid-eu.fifo", "resend")
+    assert shown["shop", "eu-west-1"] == ("shop-eu", "resend")
+    assert main(["plan", "--config", str(Path(HUB).with_name("sinks.yaml"))]) == 0
+    assert "resend" in capsys.readouterr().out
+
+
 def test_plan_as_json_holds_every_path(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config", HUB, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)

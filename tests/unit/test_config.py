@@ -79,6 +79,13 @@ WRONG = [
     ("table_to_a_peer", 7, 5, "no link of table goes from eu-west-1 or us-east-1 to eu-west-1 in this topology"),
     ("unknown_kind", 4, 10, "sources.table: a source is of kind kinesis, dynamodb, sqs or cdc"),
     ("queue_alias", 4, 54, "'ireland' is no canonical AWS region name, write 'eu-west-1'"),
+    ("bus_unknown_key", 4, 41, "unknown key 'detail-type' in sinks.bus, did you mean 'detail_type'?"),
+    ("bus_alias", 4, 49, "'ireland' is no canonical AWS region name, write 'eu-west-1'"),
+    ("bus_of_aws", 4, 49, "only AWS itself may put events whose source begins with aws.; choose another"),
+    ("opaque_to_a_bus", 3, 44, "a sink of kind eventbridge takes JSON events, and this source is opaque"),
+    ("queue_sink_unknown_key", 4, 42, "unknown key 'record_bytes_max' in sinks.queue"),
+    ("unknown_sink_kind", 4, 10, "sinks.topic: a sink is of kind kinesis, sqs or eventbridge"),
+    ("verify_of_a_queue", 6, 13, "in_doubt: verify reads the sink back, which a sink of kind sqs can't"),
     ("bad_pattern", 8, 7, "[0]: the pattern.type[0]: there is no 'prefx'; there is: anything-but"),
     ("filter_of_opaque", 5, 3, "include and exclude look into JSON, and sources.orders is opaque"),
     ("raw_into_lambda_stream", 4, 59, "change records as they are have neither id nor type"),
@@ -262,6 +269,14 @@ def test_streams_may_have_other_names_in_some_regions() -> None:
     assert config.sources["orders"].reads_in("eu-west-1") == "orders-eu"
     assert config.sources["orders"].reads_in("us-east-1") == "orders-hub"
     assert config.sinks["hub"].writes_in("eu-west-1") == "orders-eu"
+
+
+def test_what_can_not_be_read_back_gets_again_what_is_in_doubt() -> None:
+    config = load(str(GOOD / "sinks.yaml"), {})
+    here, peer = Region("us-east-1"), Region("eu-west-1")
+    chosen = {name: config.link(name, here, peer).in_doubt for name in config.sources}
+    assert chosen == {"orders": "verify", "paid": "resend", "shop": "resend"}
+    assert [config.sinks[name].writes_in(peer) for name in ("paid", "shop")] == ["paid-eu.fifo", "shop-eu"]
 
 
 @pytest.mark.parametrize(

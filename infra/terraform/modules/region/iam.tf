@@ -132,6 +132,27 @@ data "aws_iam_policy_document" "task" {
   }
 
   dynamic "statement" {
+    for_each = length(var.sink_queue_arns) > 0 ? [1] : []
+
+    content {
+      sid       = "SendToQueues"
+      actions   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"]
+      resources = var.sink_queue_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.sink_bus_arns) > 0 ? [1] : []
+
+    content {
+      # PutEvents says nothing of a bus that does not exist; so the bus is looked at first.
+      sid       = "PutToBuses"
+      actions   = ["events:DescribeEventBus", "events:PutEvents"]
+      resources = var.sink_bus_arns
+    }
+  }
+
+  dynamic "statement" {
     for_each = length(var.queue_arns) > 0 ? [1] : []
 
     content {

@@ -268,6 +268,30 @@ variable "queue_arns" {
   }
 }
 
+variable "sink_queue_arns" {
+  description = "SQS queues of the peer regions that workers send to (sinks of kind sqs). Their KMS keys belong into kms.sinks."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.sink_queue_arns : can(regex("^arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+(\\.fifo)?$", arn))])
+    error_message = "Queues are ARNs of SQS queues, without wildcards."
+  }
+}
+
+variable "sink_bus_arns" {
+  description = "Event buses of the peer regions that workers put to (sinks of kind eventbridge)."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.sink_bus_arns : can(regex("^arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9._/-]+$", arn))])
+    error_message = "Buses are ARNs of EventBridge's event buses, without wildcards."
+  }
+}
+
 variable "lease_table_name" {
   description = "Name of the table of leases and checkpoints; null means `<name>-leases`. Given to the workers as REPLICATOR_LEASE_TABLE."
   type        = string
@@ -289,7 +313,7 @@ variable "quarantine_s3" {
 }
 
 variable "kms" {
-  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams, the quarantine bucket, the secrets, the logs."
+  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, the quarantine bucket, the secrets, the logs."
   type = object({
     lease_table = optional(string)
     hub_stream  = optional(string)
