@@ -360,12 +360,12 @@ def floor_not_durable() -> None:
 def landed_cleared_too_early() -> None:
     """What was found in the peer is forgotten with the first batch."""
 
-    async def take_batch(self: Channel, batch: Batch) -> None:
-        await original(self, batch)
+    async def take_run(self: Channel) -> None:
+        await original(self)
         self._heritage.passed()
 
-    original = Channel._take_batch
-    put(Channel, "_take_batch", take_batch)
+    original = Channel._take_run
+    put(Channel, "_take_run", take_run)
 
 
 # --- order ---------------------------------------------------------------------------------------------------------
@@ -456,8 +456,8 @@ def claims_not_settled() -> None:
 def rejoin_skips_a_record() -> None:
     """A detached link that reads past the live reader is cut there, but goes on from where it read to."""
 
-    async def read_detached(self: ShardLog, position: Position, cursor: Any) -> Any:
-        batch, following = await original(self, position, cursor)
+    async def read_detached(self: ShardLog, position: Position, cursor: Any, room_bytes: int | None) -> Any:
+        batch, following = await original(self, position, cursor, room_bytes)
         if following is not None and isinstance(following.position, After) and batch.after != following.position:
             return replace(batch, after=following.position), following
         return batch, following
@@ -485,9 +485,9 @@ def _find_all(self: ShardLog, position: Position) -> Batch | None:
 def cursor_of_another_place() -> None:
     """A detached link goes on with its cursor although it stands elsewhere."""
 
-    async def read_detached(self: ShardLog, position: Position, cursor: Any) -> Any:
+    async def read_detached(self: ShardLog, position: Position, cursor: Any, room_bytes: int | None) -> Any:
         moved = replace(cursor, position=position) if cursor is not None else None
-        return await original(self, position, moved)
+        return await original(self, position, moved, room_bytes)
 
     original = ShardLog._read_detached
     put(ShardLog, "_read_detached", read_detached)
