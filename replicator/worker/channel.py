@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 from msgspec.structs import replace
 
-from replicator.core.claims import CHANGED, DONE
+from replicator.core.claims import DONE
 from replicator.core.memory import run_end
 from replicator.core.model import (
     After,
@@ -31,7 +31,7 @@ from replicator.core.model import (
 from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, PositionLost, TransientError
 from replicator.ports import Cursor, Queue
-from replicator.worker.admission import Admission, key_held
+from replicator.worker.admission import Gate, key_held
 from replicator.worker.claiming import Claiming
 from replicator.worker.doubt import Doubt
 from replicator.worker.held_keys import HeldKeys
@@ -65,7 +65,7 @@ class Channel:
         durable: Checkpoint,
         claiming: Claiming,
         recovery: Recovery,
-        admission: Admission,
+        admission: Gate,
         make_durable: Callable[[], Awaitable[None]],
         may_send: Callable[[], bool],
         share_bytes: Callable[[], int],
@@ -106,6 +106,7 @@ class Channel:
             settling = group.create_task(self._settlement.run())
             publishing = group.create_task(self._publisher.run())
             await self._until_taken_in(intake)
+            self._publisher.hurry()
             await self._until_settled()
             self._publisher.stop_taking()
             is_quiet = await self._until_quiet(publishing)
@@ -180,8 +181,7 @@ class Channel:
         await self._unless_draining(self._begin())
         while not self._draining.is_set() and self._position != ShardEnd():
             if not self._has_room():
-                self._settlement.progress.clear()
-                await self._unless_draining(self._settlement.progress.wait())
+                await self._some_progress()
                 continue
             batch = await self._unless_draining(self._next())
             if batch is not None:
@@ -196,6 +196,13 @@ class Channel:
         return not self._settlement.open or (
             is_below and len(self._settlement.open) < self.link.settings.open_spans_max
         )
+
+    async def _some_progress(self) -> None:
+        """Until a span is settled or draining begins."""
+        self._publisher.hurry()
+        self._settlement.progress.clear()
+        await self._unless_draining(self._settlement.progress.wait())
+        self._publisher.hurry(is_on=False)
 
     def _open_bytes_max(self) -> int:
         return min(self.link.settings.open_bytes_max, self._share_bytes())
@@ -225,8 +232,7 @@ class Channel:
         start = 0
         while start < max(1, len(sizes)):
             while not self._has_room() and not self._draining.is_set():
-                self._settlement.progress.clear()
-                await self._unless_draining(self._settlement.progress.wait())
+                await self._some_progress()
             if self._draining.is_set():
                 return
             within = run_end(sizes, start, self.link.settings.span_records_max, self._run_bytes_max())
@@ -246,7 +252,12 @@ class Channel:
             await self._claim(span)
 
     async def _allow_attempts(self, span: Span) -> bool:
-        """Make the attempt floor durable before the first attempt; false when draining came first."""
+        """Make the attempt floor durable before the first attempt; false when draining came first.
+
+        Where sending again does no harm there is nothing to look for later, so there is no floor.
+        """
+        if self.link.settings.is_lake:
+            return True
         peer = await self._unless_draining(self.link.peer_time())
         if peer is None:
             return False
@@ -271,11 +282,8 @@ class Channel:
         return False
 
     async def _claim(self, span: Span) -> None:
-        claims = b"".join([item.prepared.claim for item in span.items])
-        span.batch, verdicts = await self._claiming.claim(claims)
+        span.batch, verdicts = await self._claiming.claim([item.prepared.claim for item in span.items])
         span.session = self._claiming.session
-        self.link.count("claims_total", len(verdicts), state="unclaimed" if span.batch is None else "claimed")
-        self.link.count("same_id_other_bytes_total", verdicts.count(CHANGED))
         if self._heritage.must_look_up(span.batch) and not await self._heritage.look_up(self._unless_draining):
             return
         items, done = span.items, self._done_before(span.items, verdicts)

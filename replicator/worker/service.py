@@ -15,9 +15,10 @@ from replicator.core.routing import HomeRouter, Router, Routes
 from replicator.core.tag import TagKeys
 from replicator.errors import TransientError
 from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Queue, Source, Telemetry
-from replicator.worker.admission import Admission
+from replicator.worker.admission import Admission, Gate
+from replicator.worker.archiving import Archiving
 from replicator.worker.channel import Channel
-from replicator.worker.claiming import Claiming, OnLoss
+from replicator.worker.claiming import Claiming, OnLoss, Unclaimed
 from replicator.worker.condition import WatchedClaims, WatchedQuarantine
 from replicator.worker.doubt import in_doubt, link_state, publish
 from replicator.worker.held_keys import HeldKeys
@@ -186,21 +187,28 @@ class Service:
         here, held = self._identity.here, self._held[link.name]
         recovery = Recovery(link, here, sender_and_origin(setup.event_format))
         scope = ClaimScope(link.name, lease.shard, lease.incarnation)
-        router = HomeRouter() if setup.is_home else Router(self._identity.routes, here, link.peer)
+        claiming = Unclaimed if link.settings.is_lake else Claiming
         return Channel(
             link=link,
             shard=lease.shard,
             log=log,
             durable=lease.checkpoints.get(link.name) or Checkpoint(await self._link_start(setup, link.name)),
-            claiming=Claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
+            claiming=claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
             recovery=recovery,
-            admission=Admission(link, router, preparer, self._quarantine, held, self._clock),
+            admission=self._gate(setup, link, preparer),
             make_durable=lambda: self._keepers[setup.name].checkpoint_now(lease.shard),
             may_send=lambda: self._keepers[setup.name].surely_holds(lease),
             share_bytes=self._queue_share,
             held=held,
             queue=setup.queue,
         )
+
+    def _gate(self, setup: SourceSetup, link: Link, preparer: Preparer) -> Gate:
+        held = self._held[link.name]
+        if link.settings.is_lake:
+            return Archiving(link, preparer, self._quarantine, held, self._clock)
+        router = HomeRouter() if setup.is_home else Router(self._identity.routes, self._identity.here, link.peer)
+        return Admission(link, router, preparer, self._quarantine, held, self._clock)
 
     async def _link_start(self, setup: SourceSetup, link: LinkName) -> Position:
         """The durable start of a link, the same for all shards and workers of this region."""
