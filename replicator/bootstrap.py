@@ -26,15 +26,18 @@ from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
+from replicator.bootstrap_lake import lake_settings, open_lake
 from replicator.bootstrap_sinks import Writers
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config
+from replicator.config_sinks import S3SinkConfig
 from replicator.config_sources import KinesisSourceConfig
+from replicator.core.lake import LAKE
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Region, SourceName, TrimHorizon
 from replicator.core.tag import TagKeys
 from replicator.errors import ConfigError
-from replicator.ports import Quarantine
+from replicator.ports import Quarantine, Sink
 from replicator.tuning import tune_process
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.redrive import RedriveSource, Stays, Unskimmed, redrive_name
@@ -248,7 +251,7 @@ class _Builder:
             reads_per_s=QUEUE_READS_PER_S if is_queue else limits.reads_per_s,
             idle_read_s=0.0 if is_queue else limits.idle_read_s,
         )
-        writers = Writers(self._config, self._aws, http, reader.event_format, len(peers))
+        writers = Writers(self._config, self._aws, http, reader.event_format, len(set(peers) - {LAKE}))
         links = tuple([await self._link(name, peer, writers) for peer in peers])
         start = source.start_position
         return SourceSetup(
@@ -270,7 +273,7 @@ class _Builder:
     async def _link(self, name: SourceName, peer: Region, writers: Writers) -> Link:
         config = self._config
         chosen, limits = config.link(name, self._region, peer), config.limits
-        sink = config.sinks[config.sources[name].sink]
+        sink = config.sink(name, peer)
         settings = LinkSettings(
             ordering=chosen.ordering,
             aggregate=chosen.aggregate,
@@ -288,10 +291,16 @@ class _Builder:
             backoff_max_s=limits.backoff_max_s,
             filters=chosen.filters,
         )
+        writer: Sink
+        if isinstance(sink, S3SinkConfig):
+            settings = lake_settings(settings, sink)
+            writer = await self._stack.enter_async_context(open_lake(config, self._region, sink, name, self._aws))
+        else:
+            writer = await writers.writer(sink, peer)
         return Link(
             source=name,
             peer=peer,
-            sink=await writers.writer(sink, peer),
+            sink=writer,
             settings=settings,
             clock=WallClock(),
             telemetry=self._telemetry,

@@ -7,7 +7,7 @@ from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JsonApi
 from replicator.config import Config
-from replicator.config_sinks import KinesisSinkConfig, SinkConfig, SqsSinkConfig
+from replicator.config_sinks import KinesisSinkConfig, S3SinkConfig, SinkConfig, SqsSinkConfig
 from replicator.core.formats import Format
 from replicator.core.model import Region
 from replicator.ports import Sink
@@ -35,6 +35,8 @@ class Writers:
                 return await self._stream(sink, peer)
             case SqsSinkConfig():
                 raise NotImplementedError
+            case S3SinkConfig():
+                raise AssertionError("a lake is opened by bootstrap_lake")
 
     async def _stream(self, sink: KinesisSinkConfig, peer: Region) -> KinesisSink:
         url = await self._aws.endpoint(SERVICE, peer, self._config.regions[peer].endpoints.kinesis)

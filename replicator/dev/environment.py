@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from replicator.adapters.dynamodb_leases import ensure_table
 from replicator.dev.clients import kinesis_client
-from replicator.dev.environment_config import LEASE_TABLE, QUEUE, Layout, config_variables, render_config
+from replicator.dev.environment_config import LEASE_TABLE, QUEUE, Layout, config_variables, lake_bucket, render_config
 from replicator.dev.environment_worker import STATUS_S, Worker, WorkerStatus
 from replicator.dev.launch import Ready, aws_ready, start_aws
 from replicator.dev.processes import Child, ChildError
@@ -119,6 +119,15 @@ class Environment:
             )
             async with sqs as client:
                 await client.create_queue(QueueName=QUEUE)
+        if self.layout.lake:
+            s3 = get_session().create_client(
+                "s3", endpoint_url=aws, region_name=region, config=Config(proxies={}), **CREDENTIALS
+            )
+            async with s3 as client:
+                await client.create_bucket(
+                    Bucket=lake_bucket(region),
+                    **({} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}),
+                )
 
     def quarantined(self) -> int:
         """Files in the quarantine of all regions."""

@@ -41,6 +41,8 @@ class Layout:
     """Whether every region has a table whose changes go to its hub, and how they are told."""
     queue: bool = False
     """Whether every region has a queue whose messages go to its hub."""
+    lake: bool = False
+    """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
 
 
 def render_config(layout: Layout) -> str:
@@ -50,6 +52,8 @@ def render_config(layout: Layout) -> str:
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,
+        lake=", lake: lake" if layout.lake else "",
+        lake_sink=_lake_sink(layout) if layout.lake else "",
         queue_source=QUEUE_LINE if layout.queue else "",
         table_source=""
         if layout.table == "none"
@@ -69,6 +73,15 @@ def config_variables(kinesis: Mapping[str, str], *, aws: str, redis: str, quaran
     }
 
 
+def lake_bucket(region: str) -> str:
+    return f"orders-lake-{region}"
+
+
+def _lake_sink(layout: Layout) -> str:
+    buckets = ", ".join(f"{region}: {lake_bucket(region)}" for region in layout.regions)
+    return f"  lake: {{kind: s3, bucket: orders-lake, linger_s: 1, buckets: {{{buckets}}}}}\n"
+
+
 def _variable(region: str) -> str:
     return f"KINESIS_{region.upper().replace('-', '_')}"
 
@@ -86,7 +99,8 @@ def _topology(layout: Layout) -> str:
 REGION = """\
   {region}:
     endpoints: {{kinesis: "${{{variable}}}", dynamodb: "${{AWS_OF_THIS_REGION}}",
-                dynamodb_streams: "${{AWS_OF_THIS_REGION}}", sqs: "${{AWS_OF_THIS_REGION}}"}}
+                dynamodb_streams: "${{AWS_OF_THIS_REGION}}", sqs: "${{AWS_OF_THIS_REGION}}",
+                s3: "${{AWS_OF_THIS_REGION}}"}}
 """
 
 QUEUE_LINE = f"""\
@@ -105,11 +119,11 @@ regions:
 topology: {topology}
 
 sources:
-  {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub}}
+  {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub{lake}}}
 {table_source}{queue_source}
 sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
-
+{lake_sink}
 link_defaults:
   aggregate: {layout.aggregate}
   in_doubt: {layout.in_doubt}

@@ -1,0 +1,42 @@
+"""The composition root's part for the event lake."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from msgspec.structs import replace
+
+from replicator.adapters.lake_s3 import S3Lake
+from replicator.aws.session import AwsSession
+from replicator.config import Config
+from replicator.config_sinks import S3SinkConfig
+from replicator.core.model import Region, SourceName
+from replicator.worker.link import LinkSettings
+
+OPEN_SPANS_MAX = 1000
+"""Reads that wait together for an object: a few a second, for as long as they linger. Bytes are bounded apart."""
+SECONDS_A_MB = 1.0
+"""What an object is given to be stored beyond an ordinary request: 1 MB/s, before compression."""
+
+
+@asynccontextmanager
+async def open_lake(
+    config: Config, region: Region, sink: S3SinkConfig, source: SourceName, aws: AwsSession
+) -> AsyncIterator[S3Lake]:
+    """The lake of one hub of one region, for as long as the block lasts."""
+    timeout_s = config.limits.request_timeout_s + sink.object_bytes_max / 1e6 * SECONDS_A_MB
+    async with aws.client("s3", region, config.regions[region].endpoints.s3, timeout_s=timeout_s) as client:
+        yield S3Lake(client, sink.writes_in(region), sink.prefix, source, sink.object_bytes_max)
+
+
+def lake_settings(settings: LinkSettings, sink: S3SinkConfig) -> LinkSettings:
+    """What a link into the lake has of its own; the rest is as given."""
+    return replace(
+        settings,
+        ordering="shard",
+        in_flight_max=1,
+        linger_s=sink.linger_s,
+        is_lake=True,
+        open_spans_max=OPEN_SPANS_MAX,
+        # What waits for a full object, and as much that follows.
+        open_bytes_max=2 * sink.object_bytes_max,
+    )
