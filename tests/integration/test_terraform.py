@@ -275,6 +275,8 @@ def test_the_worker_gets_its_configuration_by_reference(container: dict[str, Any
         "REPLICATOR_CONFIG_SHA256",
         "REPLICATOR_QUARANTINE_BUCKET",
         "REPLICATOR_QUARANTINE_PREFIX",
+        "REPLICATOR_LAKE_BUCKET",
+        "REPLICATOR_LAKE_PREFIX",
         "REDIS_URL",
     }
 
