@@ -3,7 +3,7 @@
 import asyncio
 import time
 from base64 import b64encode
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -12,10 +12,12 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from replicator.core.lake import LakeObject, objects_of
 from replicator.core.model import Origin, SourceName
 from replicator.core.peer_clock import PeerTime
-from replicator.errors import Misconfigured, Refused, TransientError
+from replicator.errors import Misconfigured, Refused, StoreUnavailable, TransientError
 from replicator.ports import Entry, Found, SinkLimits
 
 RECORDS_MAX = 5_000
+LISTED_MAX = 1000
+"""Names in one answer (Amazon S3 API Reference, ListObjectsV2: "returns up to 1,000 key names by default")."""
 LINE_BYTES_MAX = 64 * 1024 * 1024
 """A record of 10 MiB whose every byte JSON writes as six. S3 itself takes 5 GiB in one PutObject (Amazon S3 User
 Guide, "Uploading objects")."""
@@ -86,6 +88,37 @@ class S3Lake:
         keys: Collection[str] | None = None,  # noqa: ARG002
     ) -> Found:
         return Found(frozenset(), is_complete=False, records_read=0, why="a lake is put again, not read back")
+
+
+class S3LakeReader:
+    """Implements `ports.LakeReader`. ``client`` is closed by whoever made it."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str, listed_max: int = LISTED_MAX) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+        self._listed_max = listed_max
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        names: list[str] = []
+        request = {"Bucket": self._bucket, "Prefix": f"{self._prefix}{prefix}", "MaxKeys": self._listed_max}
+        while True:
+            page = await self._told(prefix, self._client.list_objects_v2(**request))
+            names += [str(each["Key"]).removeprefix(self._prefix) for each in page.get("Contents", [])]
+            if not page.get("IsTruncated"):
+                return names
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    async def load(self, name: str) -> bytes:
+        reply = await self._told(name, self._client.get_object(Bucket=self._bucket, Key=f"{self._prefix}{name}"))
+        body: bytes = await self._told(name, reply["Body"].read())
+        return body
+
+    async def _told(self, name: str, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except (ClientError, BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
+            raise StoreUnavailable(f"lake s3://{self._bucket}/{self._prefix}{name}: {exc}") from exc
 
 
 def _sealed(held: LakeObject) -> tuple[bytes, str]:

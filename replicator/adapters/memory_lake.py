@@ -5,12 +5,15 @@ from collections.abc import Callable, Collection, Sequence
 from replicator.core.lake import objects_of
 from replicator.core.model import Origin, SourceName
 from replicator.core.peer_clock import PeerTime
-from replicator.errors import Refused, TransientError
+from replicator.errors import Refused, StoreUnavailable, TransientError
 from replicator.ports import Entry, Found, SinkLimits
 
 
 class MemoryLake:
-    """Implements `ports.Sink`. ``failures``: raised one by one, each instead of storing an object."""
+    """Implements `ports.Sink` and `ports.LakeReader`.
+
+    ``failures``: raised one by one, each instead of storing an object.
+    """
 
     def __init__(self, source: SourceName, limits: SinkLimits) -> None:
         self._source = source
@@ -24,6 +27,15 @@ class MemoryLake:
                 raise self.failures.pop(0)
             self.objects[held.name] = held.body()
         return [None] * len(entries)
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        return [name for name in self.objects if name.startswith(prefix)]
+
+    async def load(self, name: str) -> bytes:
+        try:
+            return self.objects[name]
+        except KeyError as exc:
+            raise StoreUnavailable(f"there is no object {name}") from exc
 
     async def peer_time(self) -> PeerTime:
         return PeerTime(0, 0, 0.0)

@@ -23,6 +23,7 @@ from replicator.core.model import Origin, Region, SequenceNumber, ShardId, Sourc
 LAKE = Region("lake")
 """What stands for the peer in the name of a link into the lake; no region has this name."""
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 SUFFIX = ".ndjson.gz"
 DIGEST_BYTES = 8
 COMPRESSION = 6
@@ -161,8 +162,7 @@ def origin_prefix(source: SourceName, region: Region) -> str:
 
 def hour_prefix(source: SourceName, region: Region, hour: int) -> str:
     """Of one hour, counted from 1970."""
-    at = datetime.fromtimestamp(hour * HOUR_MS / 1000, UTC)
-    return f"{origin_prefix(source, region)}date={at:%Y-%m-%d}/hour={at:%H}/"
+    return f"{origin_prefix(source, region)}{_hour(hour)}/"
 
 
 def events_of(body: bytes) -> Iterator[Archived]:
@@ -173,3 +173,43 @@ def events_of(body: bytes) -> Iterator[Archived]:
         raise ValueError(f"not gzip, or not all of it: {exc}") from exc
     for line in text.splitlines():
         yield decode_line(line)
+
+
+class Run(Struct, frozen=True, order=True):
+    """The events of one object as its name tells: of one shard, from ``first`` to ``last``, others left out."""
+
+    incarnation: str
+    shard: ShardId
+    first: SequenceNumber
+    last: SequenceNumber
+    name: str
+
+
+def run_of(name: str) -> Run | None:
+    """None for the name of something else."""
+    try:
+        place, first, last, _ = name.rpartition("/")[2].removesuffix(SUFFIX).rsplit("-", 3)
+        incarnation, shard = place.split("-", 1)
+        return Run(incarnation, ShardId(shard), SequenceNumber(int(first)), SequenceNumber(int(last)), name)
+    except ValueError:
+        return None
+
+
+def day_prefixes(source: SourceName, region: Region, since_ms: int, until_ms: int) -> list[str]:
+    """What the names of events that arrived within these days begin with; the bounds' own days included."""
+    days = range(since_ms // DAY_MS, until_ms // DAY_MS + 1)
+    return [f"{origin_prefix(source, region)}{_day(day)}/" for day in days]
+
+
+def is_within(name: str, since_ms: int, until_ms: int) -> bool:
+    """Whether the object's hour is one of these, the bounds' own hours included."""
+    day, hour = name.split("/")[-3:-1]
+    return _hour(since_ms // HOUR_MS) <= f"{day}/{hour}" <= _hour(until_ms // HOUR_MS)
+
+
+def _day(day: int) -> str:
+    return f"date={datetime.fromtimestamp(day * DAY_MS / 1000, UTC):%Y-%m-%d}"
+
+
+def _hour(hour: int) -> str:
+    return f"{_day(hour // 24)}/hour={hour % 24:02}"

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from replicator.adapters.lake_s3 import S3Lake
+from replicator.adapters.lake_s3 import S3Lake, S3LakeReader
 from replicator.adapters.memory_lake import MemoryLake
 from replicator.aws.session import AwsSession
 from replicator.core.lake import Archived, encode_line
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
-from replicator.errors import Misconfigured, TransientError
-from replicator.ports import Entry, Sink, SinkLimits
+from replicator.errors import Misconfigured, StoreUnavailable, TransientError
+from replicator.ports import Entry, LakeReader, Sink, SinkLimits
 
 SOURCE = SourceName("orders")
 EAST, WEST = Region("us-east-1"), Region("eu-west-1")
@@ -32,6 +32,7 @@ EVENT = Archived(
     b"\xff\x00",
 )
 Stored = Callable[[], Awaitable[dict[str, bytes]]]
+Sides = tuple[Sink, LakeReader, Stored]
 
 
 def entry(number: int, region: Region = EAST, hours: int = 0) -> Entry:
@@ -45,14 +46,15 @@ def entry(number: int, region: Region = EAST, hours: int = 0) -> Entry:
 
 
 @pytest.fixture(params=["memory", "s3"])
-async def case(request: pytest.FixtureRequest, new_name: Callable[[str], str]) -> AsyncIterator[tuple[Sink, Stored]]:
+async def lake(request: pytest.FixtureRequest, new_name: Callable[[str], str]) -> AsyncIterator[Sides]:
+    """What writes a lake, what reads it, and what is stored."""
     if request.param == "memory":
         memory = MemoryLake(SOURCE, SinkLimits(5000, 8 * 1024 * 1024, 8 * 1024 * 1024))
 
         async def in_memory() -> dict[str, bytes]:
             return memory.objects
 
-        yield memory, in_memory
+        yield memory, memory, in_memory
         return
     bucket = new_name("lake")
     async with AwsSession().client("s3", "us-east-1", request.getfixturevalue("aws_url")) as client:
@@ -66,7 +68,13 @@ async def case(request: pytest.FixtureRequest, new_name: Callable[[str], str]) -
                 found[each["Key"].removeprefix("events/")] = await reply["Body"].read()
             return found
 
-        yield S3Lake(client, bucket, "events/", SOURCE, 8 * 1024 * 1024), in_s3
+        reader = S3LakeReader(client, bucket, "events/", listed_max=2)
+        yield S3Lake(client, bucket, "events/", SOURCE, 8 * 1024 * 1024), reader, in_s3
+
+
+@pytest.fixture
+def case(lake: Sides) -> tuple[Sink, Stored]:
+    return lake[0], lake[2]
 
 
 async def test_events_of_several_origins_and_hours_are_objects_of_their_own(case: tuple[Sink, Stored]) -> None:
@@ -113,3 +121,21 @@ async def test_a_lake_that_does_not_answer_is_asked_again() -> None:
         with pytest.raises(TransientError, match="lake s3://lake/") as caught:
             await S3Lake(client, "lake", "", SOURCE, 1024).put([entry(1)])
     assert not isinstance(caught.value, Misconfigured)
+
+
+async def test_a_reader_finds_all_names_of_a_prefix_and_loads_what_was_put(lake: Sides) -> None:
+    writer, reader, stored = lake
+    for number in range(5):
+        await writer.put([entry(number)])
+    await writer.put([entry(9, WEST)])
+    found = await stored()
+    names = await reader.names("orders/origin=us-east-1/")
+    assert sorted(names) == sorted(name for name in found if "us-east-1" in name)
+    assert len(names) == 5
+    assert await reader.load(names[0]) == found[names[0]]
+    assert list(await reader.names("payments/")) == []
+
+
+async def test_an_object_that_is_not_there_is_unavailable_and_named(lake: Sides) -> None:
+    with pytest.raises(StoreUnavailable, match="orders/gone"):
+        await lake[1].load("orders/gone")
