@@ -10,7 +10,7 @@ from msgspec import Struct
 from replicator.core.formats import Format
 from replicator.core.leasing import LeaseSettings
 from replicator.core.memory import COPIES, share_bytes
-from replicator.core.model import Checkpoint, Lease, LinkName, Position, Region, ShardId, SourceName
+from replicator.core.model import Checkpoint, ClaimMark, Lease, LinkName, Position, Region, ShardId, SourceName
 from replicator.core.routing import HomeRouter, Router, Routes
 from replicator.core.tag import TagKeys
 from replicator.errors import TransientError
@@ -35,13 +35,16 @@ logger = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 0.5
 NO_DATA = float("nan")
+SENT_BY_OTHERS = ClaimMark("others", 0)
+"""In the place of a release: nothing is under way any more, and no claim store knows what was sent."""
 
 
 class SourceSetup(Struct, frozen=True):
     """One source of this region with everything chosen for it. ``start`` proposes a position for a link seen first.
 
     ``is_home``: its one link leads into this region's own hub, from where the events leave like all others. ``queue``:
-    the source is one.
+    the source is one. ``sent_since_ms``: others may have sent the events, since then and no longer, so a link that is
+    new looks for them in its peer.
     """
 
     name: SourceName
@@ -52,6 +55,13 @@ class SourceSetup(Struct, frozen=True):
     log: LogSettings
     is_home: bool = False
     queue: Queue | None = None
+    sent_since_ms: int | None = None
+
+    def first(self, position: Position) -> Checkpoint:
+        """Of a link and shard that have none."""
+        if self.sent_since_ms is None:
+            return Checkpoint(position)
+        return Checkpoint(position, self.sent_since_ms, released=SENT_BY_OTHERS)
 
 
 class Stores(Struct, frozen=True):
@@ -192,7 +202,7 @@ class Service:
             link=link,
             shard=lease.shard,
             log=log,
-            durable=lease.checkpoints.get(link.name) or Checkpoint(await self._link_start(setup, link.name)),
+            durable=lease.checkpoints.get(link.name) or setup.first(await self._link_start(setup, link.name)),
             claiming=claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
             recovery=recovery,
             admission=self._gate(setup, link, preparer),
