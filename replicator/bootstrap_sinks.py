@@ -10,7 +10,7 @@ from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi
 from replicator.config import Config, Endpoints
-from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig, SqsSinkConfig
+from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, S3SinkConfig, SinkConfig, SqsSinkConfig
 from replicator.core.bus_entries import BusEntries
 from replicator.core.formats import Format
 from replicator.core.model import Origin, Region
@@ -42,6 +42,8 @@ class Writers:
                 return await self._queue(sink, peer)
             case EventBridgeSinkConfig():
                 return await self._bus(sink, peer)
+            case S3SinkConfig():
+                raise AssertionError("a lake is opened by bootstrap_lake")
 
     async def _stream(self, sink: KinesisSinkConfig, peer: Region) -> KinesisSink:
         api = await self._api(SERVICE, peer, self._endpoints(peer).kinesis, PREFIX, JSON_1_1)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from replicator.config import Config, LinkDefaults
 from replicator.config_base import REGION
 from replicator.config_in_doubt import in_doubt
+from replicator.config_lake import lakes
 from replicator.config_regions import named_regions
 from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig
 from replicator.config_sources import CdcSourceConfig, KinesisSourceConfig
@@ -24,6 +25,7 @@ def across(document: Document, config: Config) -> Iterator[Problem]:
     yield from _unknown_names(document, config)
     yield from _duplicate_links(document, config)
     yield from in_doubt(document, config)
+    yield from lakes(document, config)
     yield from _unknown_regions(document, config, ("sources", "sinks", "links"))
     strangers = list(_unknown_regions(document, config, ("topology",)))
     # A topology over regions that don't exist proves nothing, so the one is reported before the other.

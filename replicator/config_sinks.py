@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from replicator.config_base import BusName, Model, QueueName, RegionName, StreamName, kind_of
+from replicator.config_base import BucketName, BusName, Model, QueueName, RegionName, StreamName, kind_of
 from replicator.core.bus_entries import (
     DETAIL_TYPE_CHARACTERS_MAX,
     REQUEST_BYTES_MAX,
@@ -84,16 +84,37 @@ class EventBridgeSinkConfig(Model):
         return self.buses.get(region, self.bus)
 
 
+class S3SinkConfig(Model):
+    """An event lake: a prefix in a bucket of each region, for what `lake` of a hub names."""
+
+    can_verify: ClassVar[bool] = False
+
+    kind: Literal["s3"]
+    bucket: BucketName
+    buckets: dict[RegionName, BucketName] = Field({}, description="Regions where the bucket has another name")
+    prefix: str = Field("lake/", max_length=512, description="What the names of all objects begin with")
+    linger_s: float = Field(10, ge=0, le=300, description="How long events wait for a fuller object")
+    object_bytes_max: int = Field(
+        8 * 1024 * 1024, ge=64 * 1024, le=256 * 1024 * 1024, description="Of one object, before it is compressed"
+    )
+
+    def writes_in(self, region: str) -> str:
+        """The bucket's name there."""
+        return self.buckets.get(region, self.bucket)
+
+
 SINK_KINDS: dict[str, type[Model]] = {
     "kinesis": KinesisSinkConfig,
     "sqs": SqsSinkConfig,
     "eventbridge": EventBridgeSinkConfig,
+    "s3": S3SinkConfig,
 }
 
 SinkConfig: TypeAlias = Annotated[
     Annotated[KinesisSinkConfig, Tag("kinesis")]
     | Annotated[SqsSinkConfig, Tag("sqs")]
-    | Annotated[EventBridgeSinkConfig, Tag("eventbridge")],
+    | Annotated[EventBridgeSinkConfig, Tag("eventbridge")]
+    | Annotated[S3SinkConfig, Tag("s3")],
     Discriminator(
         kind_of,
         custom_error_type="unknown_kind",

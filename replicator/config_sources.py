@@ -59,6 +59,7 @@ class KinesisSourceConfig(_Log):
     event_id_field: str = Field("id", min_length=1, description="Top-level field with the event id (format json)")
     opaque: Literal["refuse", "wrap"] = "refuse"
     records_per_read: int = Field(1000, ge=1, le=10_000)
+    lake: Name | None = Field(None, description="The sink of kind s3 that keeps everything this hub holds")
 
     def reads_in(self, region: str) -> str:
         """The stream's name there."""

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from replicator.config import Config, LinkDefaults
 from replicator.core.kpl import PACKED_BYTES_MAX, PACKED_EVENTS_MAX
+from replicator.core.lake import LAKE
 from replicator.core.model import Region
 from replicator.core.topology import Generation
 
@@ -72,13 +73,13 @@ def _links(config: Config) -> list[tuple[str, Region, Region]]:
 
 def _link(config: Config, source: str, here: Region, peer: Region) -> dict[str, object]:
     settings = config.link(source, here, peer)
-    sink = config.sinks[config.sources[source].sink]
+    sink = config.sink(source, peer)
     return {
         "from": here,
         "to": peer,
         "source": source,
         "reads": config.sources[source].reads_in(here),
-        "writes": sink.writes_in(peer),
+        "writes": sink.writes_in(here if peer == LAKE else peer),
         **settings.model_dump(),
         "in_doubt_wait_s": _wait_s(config, settings),
     }

@@ -343,6 +343,16 @@ class QuarantineReader(Protocol):
         ...
 
 
+class LakeReader(Protocol):
+    """What a replay asks a lake. Every method raises StoreUnavailable."""
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        """Of all objects that begin so; without what all names of the lake begin with."""
+        ...
+
+    async def load(self, name: str) -> bytes: ...
+
+
 # --- telemetry -----------------------------------------------------------------------------------------------------
 
 

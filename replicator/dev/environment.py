@@ -31,6 +31,7 @@ from replicator.dev.environment_config import (
     QUEUE,
     Layout,
     config_variables,
+    lake_bucket,
     render_config,
 )
 from replicator.dev.environment_worker import STATUS_S, Worker, WorkerStatus
@@ -123,6 +124,8 @@ class Environment:
             await _make_queues(aws, region)
         if self.layout.outlets:
             await _make_bus(aws, region)
+        if self.layout.lake:
+            await _make_lake(aws, region)
 
     def quarantined(self) -> int:
         """Files in the quarantine of all regions."""
@@ -244,6 +247,12 @@ async def _make_queues(url: str, region: str) -> None:
     async with _client("sqs", url, region) as client:
         await client.create_queue(QueueName=QUEUE)
         await client.create_queue(QueueName=OUTLET_QUEUE, Attributes={"FifoQueue": "true"})
+
+
+async def _make_lake(url: str, region: str) -> None:
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    async with _client("s3", url, region) as client:
+        await client.create_bucket(Bucket=lake_bucket(region), **place)
 
 
 async def _make_bus(url: str, region: str) -> None:

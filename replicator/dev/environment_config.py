@@ -47,6 +47,8 @@ class Layout:
     """Whether every region has streams of change records, named as `CDC_FORMATS`, that go to its hub."""
     outlets: bool = False
     """Whether the hubs' events go to a FIFO queue and a bus of every other region as well."""
+    lake: bool = False
+    """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
 
 
 def render_config(layout: Layout) -> str:
@@ -59,6 +61,8 @@ def render_config(layout: Layout) -> str:
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,
+        lake=", lake: lake" if layout.lake else "",
+        lake_sink=_lake_sink(layout) if layout.lake else "",
         queue_source=QUEUE_LINE if layout.queue else "",
         cdc_sources="".join(CDC_LINE.format(format=name) for name in CDC_FORMATS) if layout.cdc else "",
         outlet_sources=OUTLET_SOURCES.format(layout=layout) if layout.outlets else "",
@@ -85,6 +89,15 @@ def config_variables(
     }
 
 
+def lake_bucket(region: str) -> str:
+    return f"orders-lake-{region}"
+
+
+def _lake_sink(layout: Layout) -> str:
+    buckets = ", ".join(f"{region}: {lake_bucket(region)}" for region in layout.regions)
+    return f"  lake: {{kind: s3, bucket: orders-lake, linger_s: 1, buckets: {{{buckets}}}}}\n"
+
+
 def _variable(service: str, region: str) -> str:
     return f"{service}_{region.upper().replace('-', '_')}"
 
@@ -102,7 +115,7 @@ def _topology(layout: Layout) -> str:
 REGION = """\
   {region}:
     endpoints: {{kinesis: "${{{kinesis}}}", dynamodb: "${{{aws}}}", dynamodb_streams: "${{{aws}}}", sqs: "${{{aws}}}",
-                events: "${{{aws}}}"}}
+                events: "${{{aws}}}", s3: "${{{aws}}}"}}
 """
 
 QUEUE_LINE = f"""\
@@ -135,11 +148,11 @@ regions:
 topology: {topology}
 
 sources:
-  {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub}}
+  {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub{lake}}}
 {table_source}{queue_source}{cdc_sources}{outlet_sources}
 sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
-{outlet_sinks}
+{outlet_sinks}{lake_sink}
 link_defaults:
   aggregate: {layout.aggregate}
 {in_doubt}  request_lifetime_s: {layout.request_lifetime_s:g}

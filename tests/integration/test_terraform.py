@@ -99,11 +99,13 @@ def inputs() -> dict[str, Any]:
         "sink_queue_arns": [SINK_QUEUE],
         "sink_bus_arns": [SINK_BUS],
         "quarantine_s3": {"bucket": "lake", "prefix": "quarantine/"},
+        "lake_s3": {"bucket": "lake", "prefix": "events/"},
         "kms": {
             "lease_table": KEY,
             "sources": [KEY],
             "sinks": [f"{KEY}2"],
             "quarantine": f"{KEY}3",
+            "lake": f"{KEY}4",
             "secrets": [KEY],
         },
     }
@@ -226,9 +228,10 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
         "ReadChanges": (changes, {f"{TABLE}/stream/*"}),
         "Leases": (table, {applied["aws_dynamodb_table.leases"]["arn"]}),
         "Quarantine": ({"s3:PutObject"}, {"arn:aws:s3:::lake/quarantine/*"}),
+        "Lake": ({"s3:PutObject"}, {"arn:aws:s3:::lake/events/*"}),
         "QuarantineMarks": ({"s3:ListBucket"}, {"arn:aws:s3:::lake"}),
         "Decrypt": ({"kms:Decrypt"}, {KEY, f"{KEY}2"}),
-        "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3"}),
+        "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3", f"{KEY}4"}),
         "LeasesKey": (table_key, {KEY}),
     }
 
@@ -280,6 +283,8 @@ def test_the_worker_gets_its_configuration_by_reference(container: dict[str, Any
         "REPLICATOR_CONFIG_SHA256",
         "REPLICATOR_QUARANTINE_BUCKET",
         "REPLICATOR_QUARANTINE_PREFIX",
+        "REPLICATOR_LAKE_BUCKET",
+        "REPLICATOR_LAKE_PREFIX",
         "REDIS_URL",
     }
 
@@ -310,6 +315,7 @@ def test_the_health_check_is_a_python_program_that_fails_when_nobody_answers(
         ({"redis_url": "redis://:hunter2@cache:6379"}, "pass those as secrets"),
         ({"redis_url": None}, "Give either redis_url or create_redis"),
         ({"quarantine_s3": {"bucket": "lake", "prefix": "*"}}, "must end in a slash"),
+        ({"lake_s3": {"bucket": "lake", "prefix": "*"}}, "The lake's prefix must end in a slash"),
         ({"hub_stream": {"name": "orders", "shard_count": 0}}, "at least 1 shard"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",

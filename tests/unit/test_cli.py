@@ -16,6 +16,7 @@ from replicator.core.quarantine_document import Quarantined, document_id
 
 HERE = Path(__file__).parent
 MESH = str(HERE / "good_configs" / "mesh.yaml")
+LAKE = str(HERE / "good_configs" / "lake.yaml")
 HUB = str(HERE / "good_configs" / "hub.yaml")
 CYCLE = str(HERE / "broken_configs" / "cycle.yaml")
 SEVERAL = str(HERE / "broken_configs" / "several.yaml")
@@ -265,3 +266,29 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m replicator config schema | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+REPLAY = ["replay", "--config", LAKE, "--region", "us-east-1"]
+NOVEMBER = ["--since", "2026-11-01T00:00:00Z", "--until", "2026-11-02T00:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--link", "orders:lake", *NOVEMBER], "orders:lake leads into the lake"),
+        (["--link", "orders:sa-east-1", *NOVEMBER], "there is no link orders:sa-east-1 in us-east-1"),
+        (["--link", "orders:eu-west-1", *NOVEMBER[:3], "2026-10-01T00:00:00Z"], "--until is not later than --since"),
+        (["--link", "orders:eu-west-1", *NOVEMBER[:3], "2999-10-01T00:00:00Z"], "--until is in the future"),
+    ],
+)
+def test_a_replay_that_can_not_be_is_refused_before_anything_is_read(
+    wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*REPLAY, *wrong]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_replay_needs_a_lake(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["replay", "--config", MESH, "--region", "us-east-1", "--link", "orders:eu-west-1"]
+    assert main([*argv, *NOVEMBER, "--dry-run"]) == 1
+    assert "sources.orders has no lake to replay from" in capsys.readouterr().err

@@ -11,8 +11,10 @@ from replicator.config import Config, LinkDefaults, SecretRef
 from replicator.config_load import check, load
 from replicator.config_sources import KinesisSourceConfig
 from replicator.config_yaml import Document
+from replicator.core.lake import LAKE
 from replicator.core.model import AtTimestamp, Region, TrimHorizon
 from replicator.errors import ConfigError
+from replicator.plan import plan_document
 
 HERE = Path(__file__).parent
 GOOD = HERE / "good_configs"
@@ -96,6 +98,11 @@ WRONG = [
     ("cdc_before_field_taken", 4, 73, "data holds something else in records of DMS"),
     ("cdc_in_no_region", 4, 69, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
     ("cdc_is_the_hub", 4, 29, "'hub' of eu-west-1 is a hub, which a source of kind kinesis reads"),
+    ("lake_of_another_kind", 3, 42, "sources.orders.lake: a lake is a sink of kind s3, and there is none"),
+    ("lake_as_sink", 3, 31, "a sink of kind s3 keeps events and brings them to nobody"),
+    ("lake_of_two_regions", 6, 28, "eu-west-1 and us-east-1 would share bucket 'one-lake'"),
+    ("lake_with_a_filter", 8, 48, "of ordering and the like it has only 'paused'"),
+    ("link_to_no_lake", 6, 5, "sources.orders has no lake"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
 
@@ -305,3 +312,16 @@ def test_secrets_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
         SecretRef(env="K").resolve({})
     with pytest.raises(ConfigError, match="can't be read"):
         SecretRef(file=str(tmp_path / "none")).resolve({})
+
+
+def test_a_lake_is_one_more_link_that_can_be_paused_and_is_as_it_is_else() -> None:
+    config = load(str(GOOD / "lake.yaml"), {})
+    east, west = Region("us-east-1"), Region("eu-west-1")
+    assert config.links_of(east) == {"orders:eu-west-1": ("orders", west), "orders:lake": ("orders", LAKE)}
+    assert config.link("orders", west, LAKE).paused
+    there = config.link("orders", east, LAKE)
+    assert (there.paused, there.ordering, there.in_flight_max, there.in_doubt) == (False, "none", 1, "resend")
+    assert config.sink("orders", LAKE).writes_in(west) == "acme-lake-eu"
+    written = {(link["from"], link["to"]): link["writes"] for link in plan_document(config)["links"]}  # type: ignore[attr-defined] - JSON
+    assert written[east, LAKE] == "acme-lake"
+    assert written[east, west] == "hub"

@@ -227,6 +227,17 @@ data "aws_iam_policy_document" "task" {
     }
   }
 
+  # The worker only writes; who replays needs ListBucket and GetObject as well, and has them of their own.
+  dynamic "statement" {
+    for_each = var.lake_s3 == null ? [] : [var.lake_s3]
+
+    content {
+      sid       = "Lake"
+      actions   = ["s3:PutObject"]
+      resources = ["arn:${data.aws_partition.current.partition}:s3:::${statement.value.bucket}/${statement.value.prefix}*"]
+    }
+  }
+
   dynamic "statement" {
     for_each = length(local.decrypt_keys) > 0 ? [1] : []
 
@@ -268,5 +279,5 @@ data "aws_iam_policy_document" "task" {
 locals {
   # Sinks are decrypted too: an event in doubt is looked for in the peer's stream.
   decrypt_keys = distinct(concat(var.kms.sources, compact([var.kms.hub_stream]), var.kms.sinks))
-  encrypt_keys = distinct(concat(var.kms.sinks, compact([var.kms.quarantine])))
+  encrypt_keys = distinct(concat(var.kms.sinks, compact([var.kms.quarantine, var.kms.lake])))
 }

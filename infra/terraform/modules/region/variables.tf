@@ -312,14 +312,29 @@ variable "quarantine_s3" {
   }
 }
 
+variable "lake_s3" {
+  description = "The event lake of this region, where the configuration has one: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_LAKE_BUCKET and REPLICATOR_LAKE_PREFIX."
+  type = object({
+    bucket = string
+    prefix = string
+  })
+  default = null
+
+  validation {
+    condition     = can(regex("^[^*?]+/$", var.lake_s3.prefix)) || var.lake_s3 == null
+    error_message = "The lake's prefix must end in a slash and hold no wildcards."
+  }
+}
+
 variable "kms" {
-  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, the quarantine bucket, the secrets, the logs."
+  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, the quarantine bucket, the lake's bucket, the secrets, the logs."
   type = object({
     lease_table = optional(string)
     hub_stream  = optional(string)
     sources     = optional(list(string), [])
     sinks       = optional(list(string), [])
     quarantine  = optional(string)
+    lake        = optional(string)
     secrets     = optional(list(string), [])
     logs        = optional(string)
   })
