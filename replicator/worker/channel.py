@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from replicator.core.claims import DONE
 from replicator.core.model import (
-    After,
     Checkpoint,
     ClaimMark,
     Position,
