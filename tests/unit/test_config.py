@@ -110,7 +110,7 @@ def test_a_mistake_is_reported_once_at_its_place_with_what_to_write(
 
 
 def test_every_broken_file_is_a_test() -> None:
-    named = {row[0] for row in WRONG} | {"missing_variable", "several"}
+    named = {row[0] for row in WRONG} | {"missing_variable", "several", "mixed"}
     assert {file.stem for file in BROKEN.glob("*.yaml")} == named
 
 
@@ -122,10 +122,16 @@ def test_a_missing_variable_is_named_where_it_stands_and_has_no_second_complaint
     ]
 
 
-def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place() -> None:
-    file = str(BROKEN / "several.yaml")
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("several", [3, 4, 5, 6, 7]), ("mixed", [5, 5, 6, 8, 10, 11, 13, 14, 15])],
+    ids=["fields", "fields and references"],
+)
+def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place(name: str, lines: list[int]) -> None:
+    """One in a field hides none of what refers to nothing, and none is told twice."""
+    file = str(BROKEN / f"{name}.yaml")
     problems = check(file, {})[1]
-    assert [problem.place.line for problem in problems] == [3, 4, 5, 6, 7]
+    assert [problem.place.line for problem in problems] == lines
     with pytest.raises(ConfigError) as refused:
         load(file, {})
     assert str(refused.value).splitlines() == [f"{file}:{problem}" for problem in problems]
