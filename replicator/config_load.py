@@ -15,7 +15,7 @@ from replicator.config_base import FieldError
 from replicator.config_proof import unproven
 from replicator.config_references import references
 from replicator.config_regions import misnamed_regions
-from replicator.config_secrets import is_secret, literal_secrets
+from replicator.config_secrets import is_secret, literal_secrets, unset_secrets
 from replicator.config_sinks import SINK_KINDS
 from replicator.config_sources import KINDS
 from replicator.config_yaml import Document, Path, Place, Problem, dotted
@@ -59,6 +59,11 @@ def check(name: str, environment: Mapping[str, str]) -> tuple[Config | None, lis
     problems = sorted(set(problems))
     assert config is not None or problems, "a configuration that is refused has a problem"
     return (None if problems else config), problems
+
+
+def warnings(name: str, environment: Mapping[str, str]) -> list[Problem]:
+    """What is right, and still may stop a worker: secrets that are not on this machine. Raises ConfigError."""
+    return sorted(unset_secrets(Document(_text(name, environment), environment), environment))
 
 
 def _text(name: str, environment: Mapping[str, str]) -> str:

@@ -1,9 +1,10 @@
-"""Secrets that stand in the file itself: found and refused, and never repeated in a message."""
+"""Secrets: those that stand in the file itself are refused and never repeated in a message; those that are not here."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qs, urlsplit
 
-from replicator.config_yaml import Document, Path, Problem, without_variables
+from replicator.config_yaml import Document, Path, Problem, dotted, without_variables
 
 INSTEAD = "a password must not stand in this file; write 'password: {env: NAME}' or "
 KEY_INSTEAD = "a key must not stand in this file; write '{env: NAME}' or '{file: PATH}'"
@@ -19,6 +20,22 @@ def literal_secrets(document: Document) -> Iterator[Problem]:
         if _is_written_out(_at(document.data, path)):
             instead = KEY_INSTEAD if path[0] == "tag_key" else INSTEAD + "'password: {file: PATH}'"
             yield Problem(document.value_place(path), instead)
+
+
+def unset_secrets(document: Document, environment: Mapping[str, str]) -> Iterator[Problem]:
+    """Secrets that are not to be had on this machine. A worker stops for want of its own; a laptop has none."""
+    for path in _references(document.data):
+        variable, file = (_at(document.data, (*path, field)) for field in ("env", "file"))
+        if isinstance(variable, str) and not environment.get(variable):
+            yield Problem(
+                document.value_place((*path, "env")),
+                f"{dotted(path)}: environment variable {variable} is not set here; the worker needs it",
+            )
+        if isinstance(file, str) and not (os.path.isfile(file) and os.access(file, os.R_OK)):
+            yield Problem(
+                document.value_place((*path, "file")),
+                f"{dotted(path)}: file {file} can't be read here; the worker needs it",
+            )
 
 
 def is_secret(path: Path) -> bool:

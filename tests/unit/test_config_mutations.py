@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.cli import main
-from replicator.config_load import check
+from replicator.config_load import check, warnings
 
 GOOD = [yaml.safe_load(file.read_text()) for file in sorted((Path(__file__).parent / "good_configs").glob("*.yaml"))]
 
@@ -59,6 +59,7 @@ def mutated(draw: st.DrawFn) -> str:
 def test_what_is_refused_has_a_problem_and_nothing_crashes(text: str) -> None:
     config, problems = check("env:CONFIG", {"CONFIG": text})
     assert (config is None) == bool(problems)
+    warnings("env:CONFIG", {"CONFIG": text})
 
 
 @pytest.mark.parametrize(
