@@ -6,6 +6,7 @@ from replicator.config import Config, LinkDefaults
 from replicator.config_in_doubt import in_doubt
 from replicator.config_sinks import KinesisSinkConfig, SinkConfig
 from replicator.config_sources import KinesisSourceConfig
+from replicator.config_streams import shared_streams
 from replicator.config_yaml import Document, Path, Problem
 from replicator.core.model import Region
 from replicator.core.topology import Topologies
@@ -20,6 +21,7 @@ def across(document: Document, config: Config, *, is_proven: bool) -> Iterator[P
     if is_proven:
         topologies = config.topologies()
         yield from _idle_overrides(document, config, topologies)
+        yield from shared_streams(document, config, topologies)
         yield from _homeless(document, config)
         yield from _idle_aggregation(document, config, topologies)
         yield from _beyond_sinks(document, config)

@@ -83,6 +83,10 @@ WRONG = [
     ("filter_of_opaque", 5, 3, "include and exclude look into JSON, and sources.orders is opaque"),
     ("raw_into_lambda_stream", 4, 59, "change records as they are have neither id nor type"),
     ("raw_with_entity", 4, 72, "mode raw passes records on as they are"),
+    ("stream_read_twice", 4, 47, "stream 'hub' of eu-west-1 is read by sources.orders as well, and both write streams"),
+    ("queue_filled_twice", 4, 19, "is read by sources.orders as well, and both write queue 'orders'"),
+    ("crossed_formats", 4, 26, "as json, and sources.a writes there as cloudevents: it would not see the tags"),
+    ("queue_blind_to_tags", 5, 6, "reads queue 'q' of eu-west-1 as json, and sources.a writes there as cloudevents"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
 
