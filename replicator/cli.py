@@ -17,7 +17,7 @@ from replicator import __version__
 from replicator.capacity import capacity_document, print_capacity
 from replicator.config import Config
 from replicator.config_base import time_of
-from replicator.config_load import check, load
+from replicator.config_load import check, load, warnings
 from replicator.config_show import effective
 from replicator.core.capacity import Figures
 from replicator.core.model import LinkName, Region
@@ -198,6 +198,8 @@ def _check(args: argparse.Namespace) -> int:
     config, problems = check(args.file, os.environ)
     for problem in problems:
         print(f"{args.file}:{problem}")
+    for place, message in warnings(args.file, os.environ):
+        print(f"{args.file}:{place.line}:{place.column}: warning: {message}")
     if config is None:
         return 1
     print(f"{args.file}: {len(config.regions)} regions, {len(config.sources)} sources: no problem found")

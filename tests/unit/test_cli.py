@@ -36,6 +36,22 @@ def test_config_check_prints_every_problem_with_file_line_and_column(
     assert lines[0] == f"{SEVERAL}:3:36: unknown key 'formt' in sources.orders, did you mean 'format'?"
 
 
+def test_config_check_warns_of_secrets_that_are_not_here_and_still_exits_0(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TAG_KEY_K1", raising=False)
+    assert main(["config", "check", MESH]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        f"{MESH}:24:41: warning: tag_key.keys.k1: environment variable TAG_KEY_K1 is not set here; the worker needs it",
+        f"{MESH}:24:65: warning: tag_key.keys.k0: file /run/secrets/k0 can't be read here; the worker needs it",
+    ]
+    monkeypatch.setenv("TAG_KEY_K1", "a secret")
+    assert main(["config", "check", MESH]) == 0
+    out = capsys.readouterr().out
+    assert "TAG_KEY_K1" not in out
+    assert "a secret" not in out
+
+
 def test_a_file_that_is_not_there_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", "none.yaml"]) == 1
     assert "none.yaml: can't be read" in capsys.readouterr().err

@@ -103,6 +103,10 @@ WRONG = [
     ("lake_of_two_regions", 6, 28, "eu-west-1 and us-east-1 would share bucket 'one-lake'"),
     ("lake_with_a_filter", 8, 48, "of ordering and the like it has only 'paused'"),
     ("link_to_no_lake", 6, 5, "sources.orders has no lake"),
+    ("stream_read_twice", 4, 47, "stream 'hub' of eu-west-1 is read by sources.orders as well, and both write streams"),
+    ("queue_filled_twice", 4, 19, "is read by sources.orders as well, and both write queue 'orders'"),
+    ("crossed_formats", 4, 26, "as json, and sources.a writes there as cloudevents: it would not see the tags"),
+    ("queue_blind_to_tags", 5, 6, "reads queue 'q' of eu-west-1 as json, and sources.a writes there as cloudevents"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
 
@@ -130,7 +134,7 @@ def test_a_mistake_is_reported_once_at_its_place_with_what_to_write(
 
 
 def test_every_broken_file_is_a_test() -> None:
-    named = {row[0] for row in WRONG} | {"missing_variable", "several"}
+    named = {row[0] for row in WRONG} | {"missing_variable", "several", "mixed"}
     assert {file.stem for file in BROKEN.glob("*.yaml")} == named
 
 
@@ -142,10 +146,16 @@ def test_a_missing_variable_is_named_where_it_stands_and_has_no_second_complaint
     ]
 
 
-def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place() -> None:
-    file = str(BROKEN / "several.yaml")
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("several", [3, 4, 5, 6, 7]), ("mixed", [5, 5, 6, 8, 10, 11, 13, 14, 15])],
+    ids=["fields", "fields and references"],
+)
+def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place(name: str, lines: list[int]) -> None:
+    """One in a field hides none of what refers to nothing, and none is told twice."""
+    file = str(BROKEN / f"{name}.yaml")
     problems = check(file, {})[1]
-    assert [problem.place.line for problem in problems] == [3, 4, 5, 6, 7]
+    assert [problem.place.line for problem in problems] == lines
     with pytest.raises(ConfigError) as refused:
         load(file, {})
     assert str(refused.value).splitlines() == [f"{file}:{problem}" for problem in problems]
