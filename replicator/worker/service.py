@@ -23,6 +23,7 @@ from replicator.worker.doubt import in_doubt, link_state, publish
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.link import Link
+from replicator.worker.lost_position import Losses
 from replicator.worker.one_incarnation import OneIncarnation
 from replicator.worker.prepare import Birthplace, Preparer, sender_and_origin
 from replicator.worker.recovery import Recovery
@@ -191,6 +192,15 @@ class Service:
             link=link,
             shard=lease.shard,
             log=log,
+            losses=Losses(
+                link=link,
+                shard=lease.shard,
+                source=OneIncarnation(setup.source, lease.incarnation),
+                log=log,
+                start=lambda: self._link_start(setup, link.name),
+                retention_ms=lambda: self._keepers[setup.name].retention_ms,
+                clock=self._clock,
+            ),
             durable=lease.checkpoints.get(link.name) or Checkpoint(await self._link_start(setup, link.name)),
             claiming=Claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
             recovery=recovery,
