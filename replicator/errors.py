@@ -45,7 +45,14 @@ class Misconfigured(TransientError):
 
 
 class PositionLost(ReplicatorError):
-    """The source no longer has the record at this position (trimmed, or the stream was made anew)."""
+    """The source no longer has the record at this position (trimmed, or the stream was made anew).
+
+    ``is_trimmed``: the source says that records behind the position are gone.
+    """
+
+    def __init__(self, message: str, *, is_trimmed: bool = False) -> None:
+        super().__init__(message)
+        self.is_trimmed = is_trimmed
 
 
 class PoisonEvent(ReplicatorError):

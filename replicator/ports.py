@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from replicator.core.bulletin import Bulletin
 from replicator.core.model import (
+    After,
     Checkpoint,
     Lease,
     LinkName,
@@ -70,13 +71,24 @@ class Source(Protocol):
         ...
 
     async def open(self, shard: ShardId, position: Position) -> Cursor:
-        """A cursor at ``position``. Raises PositionLost when the sequence number is not one of this shard's."""
+        """A cursor at ``position``. Raises PositionLost when the sequence number is not one of this shard's.
+
+        For TrimHorizon and AtTimestamp that means that the shard is gone: no longer listed, while the source is there.
+        """
         ...
 
     async def read(self, cursor: Cursor, records_max: int) -> Page:
         """Up to ``records_max`` records behind the cursor, possibly none. An expired iterator is renewed inside.
 
         Raises PositionLost when the position was trimmed away.
+        """
+        ...
+
+    async def is_kept(self, shard: ShardId, position: After) -> bool:
+        """Whether nothing behind the position was trimmed, or `open` and `read` would tell if it was.
+
+        False proves no loss: a source that passes over what was trimmed in silence can only say that the record of
+        this number is gone, and there may have been none behind it. Raises as `open`.
         """
         ...
 

@@ -12,7 +12,7 @@ from replicator.aws.kinesis_api import GetRecordsReply, KinesisApi
 from replicator.aws.shard_iterators import IteratorSource
 from replicator.aws.transport import ServiceError
 from replicator.core.model import After, Position, Record, Shard, ShardId
-from replicator.errors import PositionLost
+from replicator.errors import Misconfigured, PositionLost
 from replicator.ports import Cursor, Page, SourceInfo
 
 HOUR_MS = 3_600_000
@@ -48,7 +48,8 @@ class KinesisSource(IteratorSource[GetRecordsReply]):
     async def is_kept(self, shard: ShardId, position: After) -> bool:
         """Whether the record of this number is still there: then nothing behind it was trimmed.
 
-        False proves nothing by itself, because nothing may have been written since. Costs one GetRecords, rarely
+        False proves nothing by itself: when that record was trimmed, it can't be told whether others behind it were
+        trimmed as well or nothing was written for as long. Costs one GetShardIterator and one GetRecords, rarely
         more. Raises as `open`.
         """
         try:
@@ -64,6 +65,9 @@ class KinesisSource(IteratorSource[GetRecordsReply]):
                 token = reply.next_shard_iterator
         except ServiceError as exc:
             raise PositionLost(f"{self._api.stream}/{shard} has no position {position}: {exc}") from exc
+        except Misconfigured as exc:
+            await self._raise_if_gone(shard, exc)
+            raise
         return False
 
     def _page(self, cursor: Cursor, reply: GetRecordsReply) -> Page:

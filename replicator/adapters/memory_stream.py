@@ -38,7 +38,7 @@ from replicator.ports import NOT_KEPT, Cursor, Entry, Found, Page, SinkLimits, S
 
 _SHARD_NUMBERS, _INDICES, _MADE, _COUNTS = 10**8, 10**24, 10**23, 10**9
 
-Operation = Literal["describe", "shards", "open", "read", "put", "peer_time", "refuses", "read_back"]
+Operation = Literal["describe", "shards", "open", "read", "is_kept", "put", "peer_time", "refuses", "read_back"]
 Before = Callable[[Operation], Awaitable[None]]
 """Called before every call of source and sink, and before each shard of a reading back: may wait, or raise."""
 Fault = Callable[[Sequence[Entry]], Sequence[str | Refused | None] | None]
@@ -164,6 +164,11 @@ class MemoryStream:
             raise TransientError(f"{position} is in the future", code="InvalidArgumentException")
         return self._listed(shard).index(position)
 
+    def is_kept(self, shard: ShardId, position: After) -> bool:
+        """Whether the record of this number is there. Raises as `index`."""
+        log = self._listed(shard)
+        return log.index(position) > log.trimmed
+
     def page(self, shard: ShardId, index: int, records_max: int) -> tuple[Sequence[Record], int, int]:
         """Records from ``index`` or the oldest one kept, the index behind them, and how far behind that is."""
         log = self._listed(shard)
@@ -221,6 +226,10 @@ class MemorySource:
         position = After(page[-1].sequence) if page else cursor.position
         is_end = behind_ms == 0 and self._stream.is_closed(cursor.shard)
         return Page(page, None if is_end else Cursor(cursor.shard, position, self._token(following)), behind_ms)
+
+    async def is_kept(self, shard: ShardId, position: After) -> bool:
+        await self._stream.reached("is_kept")
+        return self._stream.is_kept(shard, position)
 
     def _token(self, index: int) -> str:
         return f"{self._stream.created_ms}/{index}"

@@ -115,6 +115,11 @@ class SqsSource:
         position = After(records[-1].sequence) if records else cursor.position
         return Page(records, Cursor(cursor.shard, position, "receive"), self._behind_ms(records))
 
+    async def is_kept(self, shard: ShardId, position: After) -> bool:
+        """Nobody can tell: a message that was too old left no trace, and what follows depends on no position."""
+        del shard, position
+        return True
+
     async def _receive(self, wait_s: int) -> list[Message]:
         return await self._api.receive(self._visibility_s, wait_s)
 

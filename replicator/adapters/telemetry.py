@@ -68,6 +68,9 @@ INSTRUMENTS: Final = (
     _per_link("claims_total", "counter", "events", "Verdicts of the claim store.", "state"),
     _per_link("same_id_other_bytes_total", "counter", "events", "Events with a known id but other bytes."),
     _per_link("shard_restarts_total", "counter", "restarts", "Shards begun again elsewhere.", "reason"),
+    _per_link(
+        "retention_losses_total", "counter", "losses", "Times records were lost unread, or perhaps were.", "reason"
+    ),
     _per_link("claim_store_lost_total", "counter", "losses", "Times the claim store had lost its state."),
     _per_link("claim_store_unavailable_total", "counter", "calls", "Calls the claim store did not answer."),
     Instrument("claim_store_up", "gauge", "1", "1 when the claim store answered the last call.", ()),

@@ -61,7 +61,8 @@ class IteratorSource(ABC, Generic[Reply]):
             return Cursor(shard, position, await self._iterator(shard, position))
         except ServiceError as exc:
             if isinstance(position, After):
-                raise PositionLost(f"{self._name}/{shard} has no position {position}: {exc}") from exc
+                message = f"{self._name}/{shard} has no position {position}: {exc}"
+                raise PositionLost(message, is_trimmed=exc.code == TRIMMED) from exc
             # A time ahead of the service's clock is refused; it will be in the past soon.
             raise TransientError(f"{self._name}/{shard}: {exc}", code=exc.code) from exc
         except Misconfigured as exc:
@@ -97,7 +98,7 @@ class IteratorSource(ABC, Generic[Reply]):
 
     def _raise_if_trimmed(self, cursor: Cursor, exc: ServiceError) -> None:
         if exc.code == TRIMMED:
-            raise PositionLost(f"{self._name}/{cursor.shard}: {exc}") from exc
+            raise PositionLost(f"{self._name}/{cursor.shard}: {exc}", is_trimmed=True) from exc
 
     async def _raise_if_gone(self, shard: ShardId, exc: Misconfigured) -> None:
         """A shard whose last record was trimmed is not found, and neither is a stream: only the first is lost."""

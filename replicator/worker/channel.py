@@ -23,7 +23,6 @@ from replicator.core.model import (
     Position,
     ShardEnd,
     ShardId,
-    TrimHorizon,
     position_text,
 )
 from replicator.core.watermark import furthest
@@ -35,6 +34,7 @@ from replicator.worker.doubt import Doubt
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.heritage import NOTHING_OPEN, Heritage
 from replicator.worker.link import Link
+from replicator.worker.lost_position import Losses
 from replicator.worker.prepare import Prepared
 from replicator.worker.publisher import Publisher
 from replicator.worker.recovery import Recovery
@@ -61,6 +61,7 @@ class Channel:
         link: Link,
         shard: ShardId,
         log: ShardLog,
+        losses: Losses,
         durable: Checkpoint,
         claiming: Claiming,
         recovery: Recovery,
@@ -75,6 +76,7 @@ class Channel:
         self.link = link
         self.shard = shard
         self._log = log
+        self._losses = losses
         self._durable = durable
         self._claiming = claiming
         self._recovery = recovery
@@ -104,14 +106,15 @@ class Channel:
         """Return when the shard has ended for this link, or after `drain`. Raises Fenced."""
         async with asyncio.TaskGroup() as group:
             intake = group.create_task(self._take_in())
-            settling = group.create_task(self._settlement.run())
+            beside = (group.create_task(self._settlement.run()), group.create_task(self._losses.run()))
             publishing = group.create_task(self._publisher.run())
             await self._until_taken_in(intake)
             self._publisher.hurry()
             await self._until_settled()
             self._publisher.stop_taking()
             is_quiet = await self._until_quiet(publishing)
-            settling.cancel()
+            for task in beside:
+                task.cancel()
         if not await self._settlement.settle_partly():
             logger.warning("drain.unmarked", link=self.link.name, shard=self.shard)
         self.final = self._final(is_quiet)
@@ -162,6 +165,7 @@ class Channel:
         if session is not None:
             self._position = furthest(self._durable.position, session.watermark)
             self._settlement.start_at(self._position)
+        self._losses.begun(self._durable, self._position)
         await self._heritage.take_over(session)
         self._has_begun = True
 
@@ -193,9 +197,11 @@ class Channel:
         page = self._at_hand() or await self._unless_draining(self._next())
         if page is None:
             return
-        run, rest = self._room.cut(page)
+        run, rest = page.cut(self.link.settings.span_records_max, self._room.run_bytes_max)
         self._rest = rest if self._cursor is not None else None
         del page, rest
+        if self._losses.may_have_passed(self._position, run):
+            await self._unless_draining(self._losses.ask(self._position))
         if run.records or run.after != self._position:
             await self._take_span(run.records, run.after)
             self._position = run.after
@@ -226,9 +232,11 @@ class Channel:
                 self._position, self._cursor, room_bytes=self._room.left_bytes, is_at_tip=self._is_at_tip
             )
         except PositionLost as exc:
-            logger.error("shard.position_lost", link=self.link.name, shard=self.shard, error=str(exc))  # noqa: TRY400 - the message says it all
-            self.link.count("shard_restarts_total", reason="position_lost")
-            self._position, self._cursor, self._is_at_tip = TrimHorizon(), None, False
+            self._cursor, self._is_at_tip = None, False
+            place = await self._losses.restart(exc)
+            if place == ShardEnd():
+                return Batch((), place, is_tip=True)
+            self._position = place
             return None
         except TransientError as exc:
             logger.warning("shard.read_failed", link=self.link.name, shard=self.shard, error=str(exc))

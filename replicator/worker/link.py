@@ -26,6 +26,8 @@ ALWAYS_SHOWN = (
     "claim_store_lost_total",
 )
 """Counters that begin at 0 instead of with their first event, so that nobody's alarm misses it."""
+LOSSES = ("shard_gone", "trimmed", "perhaps_trimmed")
+"""Reasons of ``retention_losses_total``, shown from the start as well."""
 
 
 class LinkSettings(Struct, frozen=True):
@@ -112,6 +114,8 @@ class Link:
         self.takeovers = Lookups(sink, **bounds)
         for name in ALWAYS_SHOWN:
             telemetry.count(name, 0, link=self.name)
+        for reason in LOSSES:
+            telemetry.count("retention_losses_total", 0, link=self.name, reason=reason)
         self._resumed = asyncio.Event()
         if not settings.is_paused:
             self._resumed.set()

@@ -8,7 +8,7 @@ source still is that one afterwards; behind a sequence number nothing of another
 from collections.abc import Sequence
 
 from replicator.core.model import After, Position, Shard, ShardId
-from replicator.errors import Fenced
+from replicator.errors import Fenced, PositionLost
 from replicator.ports import Cursor, Page, Source, SourceInfo
 
 
@@ -26,12 +26,23 @@ class OneIncarnation:
         return await self._source.shards()
 
     async def open(self, shard: ShardId, position: Position) -> Cursor:
-        return await self._source.open(shard, position)
+        try:
+            return await self._source.open(shard, position)
+        except PositionLost:
+            if not isinstance(position, After):  # the shard is gone: with the stream that it was of, or from it?
+                await self._must_be_the_one(shard)
+            raise
 
     async def read(self, cursor: Cursor, records_max: int) -> Page:
         page = await self._source.read(cursor, records_max)
         if page.records and not isinstance(cursor.position, After):
-            found = (await self._source.describe()).incarnation
-            if found != self._incarnation:
-                raise Fenced(f"the source of {cursor.shard} was made anew at {found}, was {self._incarnation}")
+            await self._must_be_the_one(cursor.shard)
         return page
+
+    async def is_kept(self, shard: ShardId, position: After) -> bool:
+        return await self._source.is_kept(shard, position)
+
+    async def _must_be_the_one(self, shard: ShardId) -> None:
+        found = (await self._source.describe()).incarnation
+        if found != self._incarnation:
+            raise Fenced(f"the source of {shard} was made anew at {found}, was {self._incarnation}")

@@ -136,6 +136,11 @@ class RedriveSource:
         behind_ms = 0 if self._next == len(self._names) else 1
         return Page(tuple(records), Cursor(cursor.shard, position, "documents"), behind_ms)
 
+    async def is_kept(self, shard: ShardId, position: After) -> bool:
+        """Documents stay until they are removed."""
+        del shard, position
+        return True
+
     def _record(self, name: str, document: Document) -> Record:
         self._number += 1
         self._given.append(_Given(self._number, name, document.id))

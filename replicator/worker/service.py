@@ -24,9 +24,11 @@ from replicator.worker.doubt import in_doubt, link_state, publish
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.link import Link
+from replicator.worker.lost_position import Losses
 from replicator.worker.one_incarnation import OneIncarnation
 from replicator.worker.prepare import Birthplace, Preparer, sender_and_origin
 from replicator.worker.recovery import Recovery
+from replicator.worker.retention import RetentionWatch, longest
 from replicator.worker.shard_log import LogSettings, ShardLog
 from replicator.worker.shard_runner import LeasedShardRunner, RunnerSettings
 from replicator.worker.unpacking import UnpackedSource
@@ -120,6 +122,7 @@ class Service:
             for setup in self._sources
             for link in setup.links
         }
+        self._retention = {link.name: RetentionWatch(link.name) for setup in self._sources for link in setup.links}
         self._keepers = {setup.name: self._keeper(setup, rng) for setup in self._sources}
 
     def _keeper(self, setup: SourceSetup, rng: random.Random) -> LeaseKeeper:
@@ -202,6 +205,15 @@ class Service:
             link=link,
             shard=lease.shard,
             log=log,
+            losses=Losses(
+                link=link,
+                shard=lease.shard,
+                source=OneIncarnation(setup.source, lease.incarnation),
+                log=log,
+                start=lambda: self._link_start(setup, link.name),
+                retention_ms=lambda: self._keepers[setup.name].retention_ms,
+                clock=self._clock,
+            ),
             durable=lease.checkpoints.get(link.name) or setup.first(await self._link_start(setup, link.name)),
             claiming=claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
             recovery=recovery,
@@ -303,14 +315,12 @@ class Service:
                 self._forget_runners(setup.name, held)
                 self._telemetry.gauge("leases_held", len(held), source=setup.name)
                 lags = [self._publish_link(link) for link in setup.links]
-                self._telemetry.gauge(
-                    "source_retention_used_ratio", self._retention_used(setup.name, lags), source=setup.name
-                )
+                used = self._retention_used(setup.name, longest(lags))
+                self._telemetry.gauge("source_retention_used_ratio", used, source=setup.name)
 
-    def _retention_used(self, source: SourceName, lags: Sequence[int | None]) -> float:
-        """The worst link's lag as a part of the source's retention; at 1 events are lost."""
+    def _retention_used(self, source: SourceName, lag_ms: int | None) -> float:
+        """The lag as a part of the source's retention; at 1 events are lost."""
         retention_ms = self._keepers[source].retention_ms
-        lag_ms = max((lag for lag in lags if lag is not None), default=None)
         return NO_DATA if lag_ms is None or not retention_ms else lag_ms / retention_ms
 
     def _forget_runners(self, source: SourceName, held: Container[ShardId]) -> None:
@@ -318,9 +328,11 @@ class Service:
         self._runners = {key: runner for key, runner in self._runners.items() if key[0] != source or key[1] in held}
 
     def _publish_link(self, link: Link) -> int | None:
-        """Its lag."""
+        """The longest lag that is known of its shards: one without data must not hide it where events may be lost."""
         channels = self._channels_of(link)
-        lag_ms = _worst([channel.lag_ms(self._clock.now_ms()) for channel in channels.values()])
+        lags = [channel.lag_ms(self._clock.now_ms()) for channel in channels.values()]
+        lag_ms, known_ms = _worst(lags), longest(lags)
+        self._retention[link.name].note(self._retention_used(link.source, known_ms))
         self._telemetry.gauge("replication_lag_ms", NO_DATA if lag_ms is None else lag_ms, link=link.name)
         self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
         self._telemetry.gauge("held_keys", len(self._held[link.name]), link=link.name)
@@ -329,7 +341,7 @@ class Service:
         publish(self._telemetry, link, [channel.doubt for channel in channels.values()])
         age_ms = max((c.watermark_age_ms() for c in channels.values()), default=NO_DATA)
         self._telemetry.gauge("watermark_age_ms", age_ms, link=link.name)
-        return lag_ms
+        return known_ms
 
 
 def _worst(lags: list[int | None]) -> int | None:

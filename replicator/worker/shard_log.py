@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from replicator.core.budget import ReadBudget
-from replicator.core.memory import records_within
+from replicator.core.memory import records_within, run_end
 from replicator.core.model import After, Position, SequenceNumber, ShardEnd, ShardId
 from replicator.errors import PositionLost, TransientError
 from replicator.ports import Cursor, Page, Source, Telemetry
 from replicator.worker.prepare import Prepared
+from replicator.worker.span import whole_end
 
 
 class LogSettings(Struct, frozen=True):
@@ -34,24 +35,45 @@ class LogSettings(Struct, frozen=True):
     retry_s: float = 0.5
 
 
+NEVER_S, ALWAYS_S = float("-inf"), float("inf")
+LOOKS_S = 12 * 3600.0
+"""Half the shortest retention there is: what came between two reads that are closer would still be there."""
+
+
 class Segment(Struct):
-    """A page of records between two positions of the shard."""
+    """A page of records between two positions of the shard. ``quiet_s`` and ``read_s``: see `Batch`."""
 
     before: Position
     records: tuple[Prepared, ...]
     after: Position
     size_bytes: int
+    quiet_s: float = NEVER_S
+    read_s: float = ALWAYS_S
 
 
 class Batch(Struct, frozen=True):
     """What a link gets: the records behind its position.
 
-    ``is_tip``: when they were read, nothing stored in the shard followed them.
+    ``is_tip``: when they were read, nothing stored in the shard followed them. ``quiet_s`` is the loop time of the last
+    look before that found nothing behind the position, as far as it was seen; `ALWAYS_S` when what is before and behind
+    the position was read together, so that nothing was between. ``read_s``: when they were read, `ALWAYS_S` for now.
     """
 
     records: Sequence[Prepared]
     after: Position
     is_tip: bool
+    quiet_s: float = NEVER_S
+    read_s: float = ALWAYS_S
+
+    def cut(self, records_max: int, bytes_max: int) -> tuple["Batch", "Batch | None"]:
+        """The first run of whole records that fits a span, and the rest."""
+        sizes = [len(prepared.record.data) for prepared in self.records[:records_max]]
+        stop = whole_end(self.records, 0, run_end(sizes, 0, records_max, bytes_max))
+        if stop >= len(self.records):
+            return self, None
+        place = After(self.records[stop - 1].record.sequence)
+        run = Batch(self.records[:stop], place, is_tip=False, quiet_s=self.quiet_s, read_s=self.read_s)
+        return run, Batch(self.records[stop:], self.after, self.is_tip, ALWAYS_S)
 
 
 class ShardLog:
@@ -86,6 +108,12 @@ class ShardLog:
         self._has_ended = False
         self._tip: Position | None = None
         """Where a read last found nothing behind."""
+        self._quiet_s = NEVER_S
+        """When a read last found nothing behind the tail, and no record can have come and gone unseen before it."""
+        self._live_s = NEVER_S
+        """When the live reader last read."""
+        self._is_seamless = True
+        """Since the tail stands where it is, no two reads were `LOOKS_S` apart."""
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._lost: tuple[Position, PositionLost] | None = None
@@ -162,6 +190,8 @@ class ShardLog:
         self.window_bytes = 0
         self._tail = position
         self._tip = None
+        self._quiet_s = NEVER_S
+        self._live_s, self._is_seamless = _now_s(), True
         self._cursor = None
         self._has_ended = False
         self._notify()
@@ -174,15 +204,16 @@ class ShardLog:
     def _find(self, position: Position) -> Batch | None:
         for segment in self._segments:
             if segment.before == position:
-                return self._batch(segment, segment.records)
+                return self._batch(segment, segment.records, segment.quiet_s)
             if isinstance(position, After) and _covers(segment, position.sequence):
                 first = bisect_right(segment.records, position.sequence, key=_sequence)
-                return self._batch(segment, segment.records[first:])
+                return self._batch(segment, segment.records[first:], ALWAYS_S if first else segment.quiet_s)
         return None
 
-    def _batch(self, segment: Segment, records: Sequence[Prepared]) -> Batch:
+    def _batch(self, segment: Segment, records: Sequence[Prepared], quiet_s: float) -> Batch:
         is_newest = segment.after == self._tail
-        return Batch(records, segment.after, is_tip=is_newest and self.behind_ms == 0)
+        is_tip = is_newest and self.behind_ms == 0
+        return Batch(records, segment.after, is_tip, quiet_s, segment.read_s)
 
     async def _read_live(self) -> None:
         tail = self._tail
@@ -194,12 +225,15 @@ class ShardLog:
         if self._tail != tail:
             self._wanted.set()
             return
+        self._is_seamless &= _now_s() - self._live_s < LOOKS_S
+        self._live_s = _now_s()
         self._note(page, "live")
         self._cursor = page.next
         if page.records or page.next is None:
             self._append(tail, page)
         else:
             if page.behind_ms == 0:
+                self._quiet_s = _now_s() if self._is_seamless else self._quiet_s
                 if self._tip != tail:
                     self._tip = tail
                     self._notify()
@@ -208,6 +242,8 @@ class ShardLog:
 
     def _append(self, tail: Position, page: Page) -> None:
         segment = self._segment(tail, page)
+        segment.quiet_s, self._quiet_s = self._quiet_s, _now_s() if page.behind_ms == 0 else NEVER_S
+        segment.read_s, self._is_seamless = _now_s(), True
         self._segments.append(segment)
         self.window_bytes += segment.size_bytes
         while self.window_bytes > self._window_max() and len(self._segments) > 1:
@@ -247,6 +283,11 @@ class ShardLog:
         if not kept.records and kept.next is not None and kept.behind_ms == 0:
             await asyncio.sleep(self._settings.idle_read_s)
         return Batch(segment.records, segment.after, is_tip=kept is page and page.behind_ms == 0), page.next
+
+    async def is_kept(self, position: After) -> bool:
+        """As `ports.Source.is_kept`, within the budget of those who read by themselves."""
+        await self._take_turn()
+        return await self._source.is_kept(self._shard, position)
 
     def _up_to_tail(self, page: Page) -> Page:
         """The page cut where the live reader stands, so that the link rejoins exactly there."""

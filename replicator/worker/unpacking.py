@@ -47,6 +47,9 @@ class UnpackedSource:
         self._grow()
         return page
 
+    async def is_kept(self, shard: ShardId, position: After) -> bool:
+        return await self._source.is_kept(shard, position)
+
     async def _unpacked(self, shard: ShardId, page: Page) -> Page:
         events: list[Record] = []
         for number, record in enumerate(page.records, 1):

@@ -139,10 +139,14 @@ async def test_what_was_trimmed_is_a_lost_position_and_the_horizon_goes_on(
         table.write("k", number)
     page = await read(source, table.first, TrimHorizon(), 1)
     table.stream.trim(table.first, 2)
-    with pytest.raises(PositionLost):
+    with pytest.raises(PositionLost) as lost:
         await source.read(following(page), 10)
-    with pytest.raises(PositionLost):
-        await source.open(table.first, After(page.records[0].sequence))
+    assert lost.value.is_trimmed
+    place = After(page.records[0].sequence)
+    assert await source.is_kept(table.first, place)  # because it is refused:
+    with pytest.raises(PositionLost) as lost:
+        await source.open(table.first, place)
+    assert lost.value.is_trimmed
     assert numbers(await read(source, table.first, TrimHorizon())) == [2, 3]
 
 
@@ -150,8 +154,9 @@ async def test_a_shard_that_is_gone_is_lost_and_a_table_that_is_gone_is_for_an_o
     table: TableStream, source: DynamoDbStreamsSource, url: str
 ) -> None:
     await source.describe()
-    with pytest.raises(PositionLost):
+    with pytest.raises(PositionLost) as lost:
         await source.open(ShardId("shardId-1-gone"), TrimHorizon())
+    assert not lost.value.is_trimmed
     async with http_session(1) as http:
         with pytest.raises(Misconfigured, match="DescribeTable"):
             await source_of(api_of(http, url, "orders-of-nobody")).describe()

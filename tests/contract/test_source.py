@@ -114,6 +114,25 @@ async def test_what_was_trimmed_is_passed_over(stream: Stream) -> None:
     assert (await read_all(stream, FIRST, After(numbers[0])))[0] == [b"2", b"3"]
 
 
+async def test_whether_a_record_is_kept_is_told_and_with_it_that_nothing_behind_it_was_trimmed(stream: Stream) -> None:
+    for number in range(3):
+        stream.put("k", str(number).encode())
+    places = [After(number) for number in await sequences(stream, FIRST)]
+
+    async def kept() -> list[bool]:
+        return [await stream.source.is_kept(FIRST, place) for place in places]
+
+    assert await kept() == [True, True, True]
+    stream.trim(FIRST, places[0].sequence)
+    assert await kept() == [False, True, True]
+    stream.split(FIRST)
+    assert await kept() == [False, True, True]
+    stream.trim(FIRST, places[2].sequence)
+    assert await kept() == [False, False, False]
+    with pytest.raises(PositionLost):
+        await stream.source.is_kept(FIRST, After(SequenceNumber(7)))
+
+
 async def test_a_number_that_was_never_the_shards_is_a_lost_position(stream: Stream) -> None:
     with pytest.raises(PositionLost):
         await stream.source.open(FIRST, After(SequenceNumber(7)))

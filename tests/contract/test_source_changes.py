@@ -141,6 +141,8 @@ async def test_a_shard_that_is_no_longer_listed_is_lost(stream: Stream) -> None:
     with pytest.raises(PositionLost):
         await stream.source.open(child, TrimHorizon())
     with pytest.raises(PositionLost):
+        await stream.source.is_kept(child, After(SequenceNumber(7)))
+    with pytest.raises(PositionLost):
         await stream.source.read(cursor, 100)
 
 

@@ -16,10 +16,10 @@ from replicator.adapters.kinesis_source import KinesisSource
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JsonApi, http_session
-from replicator.core.model import After, Origin, SequenceNumber, ShardId, TrimHorizon
+from replicator.core.model import Origin, ShardId, TrimHorizon
 from replicator.dev.kinesis_endpoint import KinesisEndpoint
 from replicator.dev.kinesis_faults import Rule
-from replicator.errors import InDoubt, Misconfigured, PositionLost, TransientError
+from replicator.errors import InDoubt, Misconfigured, TransientError
 from replicator.ports import Entry
 
 REGION = "us-east-1"
@@ -86,29 +86,6 @@ async def test_shards_are_listed_through_all_pages(
     shards = await KinesisSource(api_at(http, kinesis_url, name)).shards()
     assert len({shard.id for shard in shards}) == 1001
     client.delete_stream(StreamName=name)
-
-
-async def test_whether_a_record_is_kept_is_told_from_the_record_itself(
-    http: aiohttp.ClientSession, kinesis_url: str, stream: str
-) -> None:
-    api = api_at(http, kinesis_url, stream)
-    source, sink = KinesisSource(api), KinesisSink(api)
-    for number in range(3):
-        await sink.put([Entry(b"%d" % number, "k")])
-    page = await source.read(await source.open(FIRST, TrimHorizon()), 10)
-    first, second, last = (After(record.sequence) for record in page.records)
-
-    async def trim_through(position: After) -> list[bool]:
-        body = {"stream": stream, "shard": FIRST, "through_sequence": str(position.sequence)}
-        async with http.post(f"{kinesis_url}/_dev/trim", json=body) as response:
-            assert response.status == 200
-        return [await source.is_kept(FIRST, place) for place in (first, second, last)]
-
-    assert await source.is_kept(FIRST, first)
-    assert await trim_through(first) == [False, True, True]
-    assert await trim_through(last) == [False, False, False]
-    with pytest.raises(PositionLost):
-        await source.is_kept(FIRST, After(SequenceNumber(7)))
 
 
 # --- servers that fail ---------------------------------------------------------------------------------------------

@@ -477,7 +477,7 @@ def _find_all(self: ShardLog, position: Position) -> Batch | None:
 
     for segment in self._segments:
         if segment.before == position or (isinstance(position, After) and _covers(segment, position.sequence)):
-            return self._batch(segment, segment.records)
+            return self._batch(segment, segment.records, segment.quiet_s)
     return None
 
 

@@ -21,6 +21,7 @@ from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
 from replicator.core.bulletin import Bulletin
 from replicator.core.hash_range import hash_key
 from replicator.core.model import (
+    After,
     Checkpoint,
     Lease,
     LinkName,
@@ -109,6 +110,9 @@ class WireSource:
             return at_once(self._source.read(cursor, records_max))
 
         return await self._call(effect)
+
+    async def is_kept(self, shard: ShardId, position: After) -> bool:
+        return await self._call(lambda: at_once(self._source.is_kept(shard, position)))
 
     async def _call(self, effect: Callable[[], T]) -> T:
         try:

@@ -19,7 +19,7 @@ from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
 from replicator.core.formats import make_format
 from replicator.core.leasing import LeaseSettings
-from replicator.core.model import Checkpoint, LinkName, Region, SourceName, TrimHorizon
+from replicator.core.model import Checkpoint, LinkName, Position, Region, SourceName, TrimHorizon
 from replicator.core.topology import Topologies, compile_generation, mesh
 from replicator.errors import InDoubt, Refused, TransientError
 from replicator.ports import Entry, SinkLimits
@@ -152,6 +152,8 @@ class Worker:
         held_s: Sequence[float] = (),
         quarantine: MemoryQuarantine | None = None,
         repeats_dropped_ms: int | None = None,
+        source: MemorySource | None = None,
+        start: Position | None = None,
     ) -> None:
         self._world = world
         self.network = Network(world.peer, world.window_ms, held_s, repeats_dropped_ms)
@@ -166,10 +168,11 @@ class Worker:
             telemetry=self.tally,
             rng=random.Random(name),
         )
+        source = source or MemorySource(world.source)
         routes = Topologies(compile_generation(1, [HERE, PEER], mesh([HERE, PEER])))
         self.service = Service(
             Identity(HERE, name, frozenset((HERE, PEER)), routes, None),
-            [SourceSetup(SOURCE, MemorySource(world.source), make_format("json"), (self.link,), _start, LOG)],
+            [SourceSetup(SOURCE, source, make_format("json"), (self.link,), lambda _: start or TrimHorizon(), LOG)],
             Stores(world.leases, world.claims, self.quarantine),
             ServiceSettings(LEASES, RunnerSettings(5.0, 1.0), "continue"),
             clock=world,
@@ -191,10 +194,6 @@ class Worker:
 
 
 LOG = LogSettings(window_bytes=1_000_000, records_per_read=100, reads_per_s=4.0, idle_read_s=1.0)
-
-
-def _start(_: int) -> TrimHorizon:
-    return TrimHorizon()
 
 
 async def until(fact: Callable[[], bool], within_s: float = 3600.0) -> None:

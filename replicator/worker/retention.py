@@ -1,0 +1,41 @@
+"""How much of its source's retention a link has used up: said in the log long before it is all, once per mark."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from replicator.core.model import LinkName
+
+logger = structlog.get_logger(__name__)
+
+MARKS = (0.5, 0.8)
+FINE = 0.4
+"""Below this a link has recovered; not at the first mark, about which a lag may swing."""
+
+
+def longest(lags: Iterable[int | None]) -> int | None:
+    """The longest lag that is known: what is not known elsewhere must not hide it."""
+    return max((lag for lag in lags if lag is not None), default=None)
+
+
+class RetentionWatch:
+    """Of one link. A worker speaks of the shards that it reads."""
+
+    def __init__(self, link: LinkName) -> None:
+        self._link = link
+        self._passed = 0
+
+    def note(self, used: float) -> None:
+        """``used``: lag / retention, NaN when it is not known, which changes nothing."""
+        passed = sum(used >= mark for mark in MARKS)
+        if passed > self._passed:
+            self._passed = passed
+            logger.error(
+                "retention.running_out",
+                link=self._link,
+                used=round(used, 2),
+                do="at 1 events are lost: see why the link lags (/status), or lengthen the source's retention now",
+            )
+        elif self._passed and used < FINE:
+            self._passed = 0
+            logger.info("retention.enough", link=self._link, used=round(used, 2))
