@@ -182,6 +182,7 @@ class _Builder:
     async def service(self, redrive: Redrive | None = None) -> Service:
         """Of all sources, or of one redrive."""
         config = self._config
+        self._stack.push_async_callback(self._aws.close)
         http = await self._stack.enter_async_context(http_session(CONNECTIONS_MAX))
         claims = self._claims()
         self._stack.push_async_callback(claims.close)
