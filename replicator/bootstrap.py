@@ -26,7 +26,7 @@ from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
-from replicator.bootstrap_sinks import Writers
+from replicator.bootstrap_sinks import Paces, Writers
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config
 from replicator.config_sources import KinesisSourceConfig
@@ -177,6 +177,7 @@ class _Builder:
         self._telemetry = telemetry
         self._stack = stack
         self._aws = AwsSession()
+        self._paces = Paces(config.limits.read_back_interval_s)
         self._rng = random.Random()
 
     async def service(self, redrive: Redrive | None = None) -> Service:
@@ -249,7 +250,7 @@ class _Builder:
             reads_per_s=QUEUE_READS_PER_S if is_queue else limits.reads_per_s,
             idle_read_s=0.0 if is_queue else limits.idle_read_s,
         )
-        writers = Writers(self._config, self._aws, http, reader.event_format, len(peers))
+        writers = Writers(self._config, self._aws, http, self._paces, reader.event_format, len(peers))
         links = tuple([await self._link(name, peer, writers) for peer in peers])
         start = source.start_position
         return SourceSetup(
