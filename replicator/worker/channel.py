@@ -138,12 +138,11 @@ class Channel:
             if not self._draining.is_set():
                 await self._until_progress()
                 continue
-            self._settlement.progress.clear()
             if self.link.state != "up":
                 return
             try:
                 async with asyncio.timeout_at(self._drain_until_s):
-                    await self._settlement.progress.wait()
+                    await self._settlement.progress()
             except TimeoutError:
                 return
 
@@ -225,8 +224,7 @@ class Channel:
         return run, Batch(page.records[stop:], page.after, page.is_tip)
 
     async def _until_progress(self) -> None:
-        self._settlement.progress.clear()
-        await self._unless_draining(self._settlement.progress.wait())
+        await self._unless_draining(self._settlement.progress())
 
     async def _next(self) -> Batch | None:
         try:

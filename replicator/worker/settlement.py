@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 
 from replicator.core.model import After, Position, SequenceNumber
 from replicator.core.watermark import Watermark
@@ -28,8 +28,8 @@ class Settlement:
         self._on_passed = on_passed
         self._watermark: Watermark[Span] = Watermark(position)
         self._finished: asyncio.Queue[Span] = asyncio.Queue()
-        self.progress = asyncio.Event()
-        """Set whenever a span was settled."""
+        self._progress = asyncio.Event()
+        self._waiters = 0
         self.open_bytes = 0
         self._waiting_since_s = 0.0
 
@@ -81,7 +81,11 @@ class Settlement:
         """Settle what is done until cancelled. Raises Fenced."""
         while True:
             span = await self._finished.get()
-            span.is_marked = await self._claiming.settle(span.session, span.batch, _put_away(span), self._mark())
+            # A queue gives out what follows in a group when this is deleted there, which is when it is settled.
+            may_wait = self._waiters == 0 and self._on_passed is None
+            span.is_marked = await self._claiming.settle(
+                span.session, span.batch, _put_away(span), self._mark(), may_wait=may_wait
+            )
             span.is_finished = True
             self.open_bytes -= span.size_bytes
             self._on_settled(span)
@@ -90,7 +94,19 @@ class Settlement:
                 if self._on_passed is not None:
                     self._on_passed(self._watermark.position)
                 self._waiting_since_s = asyncio.get_running_loop().time()
-            self.progress.set()
+            self._progress.set()
+
+    def progress(self) -> Coroutine[None, None, None]:
+        """Returns when a span was settled after the call; while somebody awaits it, no settlement waits for company."""
+        self._progress.clear()
+        return self._until_progress()
+
+    async def _until_progress(self) -> None:
+        self._waiters += 1
+        try:
+            await self._progress.wait()
+        finally:
+            self._waiters -= 1
 
     async def settle_partly(self) -> bool:
         """Tell the store what of the unfinished spans is done, so that the next owner need not ask the peer.
@@ -111,7 +127,7 @@ class Settlement:
             return
         undone = [item.index for item in span.items if not item.is_done or item.is_put_away]
         if span.pending == 0 or len(undone) < len(span.items):
-            span.is_marked = await self._claiming.settle(span.session, span.batch, undone, self._mark())
+            span.is_marked = await self._claiming.settle(span.session, span.batch, undone, self._mark(), may_wait=False)
             span.is_finished = span.pending == 0
 
     def _mark(self) -> SequenceNumber:
