@@ -91,7 +91,7 @@ class Channel:
         self._may_attempt = False
         self._position = durable.position
         self._cursor: Cursor | None = None
-        self._draining = asyncio.Event()
+        self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain_until_s = 0.0
         self._is_at_tip = False
         self._rest: Batch | None = None
@@ -120,13 +120,12 @@ class Channel:
     def drain(self, until_s: float) -> None:
         """Take in nothing more, finish what is under way until ``until_s`` (loop time), then let `run` return."""
         self._drain_until_s = until_s
-        self._draining.set()
+        if not self._draining.done():
+            self._draining.set_result(None)
 
     async def _until_taken_in(self, intake: asyncio.Task[None]) -> None:
         """The end of the shard, or of the draining budget: a store that is away may hold a batch up for long."""
-        draining = asyncio.ensure_future(self._draining.wait())
-        await asyncio.wait((intake, draining), return_when=asyncio.FIRST_COMPLETED)
-        draining.cancel()
+        await asyncio.wait((intake, self._draining), return_when=asyncio.FIRST_COMPLETED)
         if not intake.done():
             await asyncio.wait((intake,), timeout=max(0.0, self._drain_until_s - _now_s()))
             intake.cancel()
@@ -135,7 +134,7 @@ class Channel:
     async def _until_settled(self) -> None:
         """Every span settled; while draining only as long as the budget allows."""
         while self._settlement.open:
-            if not self._draining.is_set():
+            if not self._draining.done():
                 await self._until_progress()
                 continue
             if self.link.state != "up":
@@ -180,7 +179,7 @@ class Channel:
 
     async def _take_in(self) -> None:
         await self._unless_draining(self._begin())
-        while not self._draining.is_set() and self._position != ShardEnd():
+        while not self._draining.done() and self._position != ShardEnd():
             await (self._take_run() if self._room.is_left else self._until_progress())
 
     async def _take_run(self) -> None:
@@ -254,7 +253,7 @@ class Channel:
 
     async def _allow_attempts(self, span: Span) -> bool:
         """Make the attempt floor durable before the first attempt; false when draining came first."""
-        peer = await self._unless_draining(self.link.peer_time())
+        peer = self.link.peer_time_at_once() or await self._unless_draining(self.link.peer_time())
         if peer is None:
             return False
         floor_ms = peer.earliest_ms
@@ -267,7 +266,7 @@ class Channel:
         return self._heritage.is_covered() or await self._until_durable()
 
     async def _until_durable(self) -> bool:
-        while not self._draining.is_set():
+        while not self._draining.done():
             try:
                 await self._make_durable()
             except (TransientError, TimeoutError) as exc:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 
 from replicator.core.model import After, Position, SequenceNumber
 from replicator.core.watermark import Watermark
@@ -28,8 +28,7 @@ class Settlement:
         self._on_passed = on_passed
         self._watermark: Watermark[Span] = Watermark(position)
         self._finished: asyncio.Queue[Span] = asyncio.Queue()
-        self._progress = asyncio.Event()
-        self._waiters = 0
+        self._progress: asyncio.Future[None] | None = None
         self.open_bytes = 0
         self._waiting_since_s = 0.0
 
@@ -82,7 +81,7 @@ class Settlement:
         while True:
             span = await self._finished.get()
             # A queue gives out what follows in a group when this is deleted there, which is when it is settled.
-            may_wait = self._waiters == 0 and self._on_passed is None
+            may_wait = not self._is_awaited and self._on_passed is None
             span.is_marked = await self._claiming.settle(
                 span.session, span.batch, _put_away(span), self._mark(), may_wait=may_wait
             )
@@ -94,19 +93,20 @@ class Settlement:
                 if self._on_passed is not None:
                     self._on_passed(self._watermark.position)
                 self._waiting_since_s = asyncio.get_running_loop().time()
-            self._progress.set()
+            if self._progress is not None and not self._progress.done():
+                self._progress.set_result(None)
 
-    def progress(self) -> Coroutine[None, None, None]:
-        """Returns when a span was settled after the call; while somebody awaits it, no settlement waits for company."""
-        self._progress.clear()
-        return self._until_progress()
+    def progress(self) -> asyncio.Future[None]:
+        """Done when a span was settled after the call; until then no settlement waits for company.
 
-    async def _until_progress(self) -> None:
-        self._waiters += 1
-        try:
-            await self._progress.wait()
-        finally:
-            self._waiters -= 1
+        For one who waits at a time; who waits no more cancels it.
+        """
+        self._progress = asyncio.get_running_loop().create_future()
+        return self._progress
+
+    @property
+    def _is_awaited(self) -> bool:
+        return self._progress is not None and not self._progress.done()
 
     async def settle_partly(self) -> bool:
         """Tell the store what of the unfinished spans is done, so that the next owner need not ask the peer.

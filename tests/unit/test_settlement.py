@@ -64,8 +64,7 @@ class Story:
 async def settled(story: Story, *, is_awaited: bool) -> list[bool]:
     running = asyncio.create_task(story.settlement.run())
     if is_awaited:
-        waiting = asyncio.create_task(story.settlement.progress())
-        await asyncio.sleep(0)
+        waiting = story.settlement.progress()
         await story.done(1)
         await waiting
     else:
