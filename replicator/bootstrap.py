@@ -26,18 +26,22 @@ from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
+from replicator.bootstrap_lake import lake_settings, open_lake
 from replicator.bootstrap_sinks import Paces, Writers
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config
+from replicator.config_sinks import S3SinkConfig
 from replicator.config_sources import KinesisSourceConfig
+from replicator.core.lake import LAKE
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Region, SourceName, TrimHorizon
 from replicator.core.tag import TagKeys
 from replicator.errors import ConfigError
-from replicator.ports import Quarantine
+from replicator.ports import Quarantine, Sink
 from replicator.tuning import tune_process
 from replicator.worker.link import Link, LinkSettings
-from replicator.worker.redrive import RedriveSource, Stays, Unskimmed, redrive_name
+from replicator.worker.redrive import RedriveSource, Stays, Unskimmed
+from replicator.worker.replay import ReplaySource
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
@@ -49,6 +53,8 @@ PARENTS_POLL_S = 1.0
 READY_POLL_S = 0.5
 QUEUE_READS_PER_S = 100.0
 REDRIVEN_A_READ = 100
+READS_OF_RATE = 10
+"""Into so many reads a second a rate is divided, where they are small."""
 
 
 class WallClock:
@@ -123,6 +129,15 @@ async def open_quarantine(
         yield S3Quarantine(client, chosen.s3_bucket, chosen.s3_prefix)
 
 
+@asynccontextmanager
+async def open_leases(config: Config, region: Region, aws: AwsSession) -> AsyncIterator[DynamoDbLeases]:
+    """The leases of one region, for as long as the block lasts."""
+    leases = config.leases
+    endpoint = config.regions[region].endpoints.dynamodb
+    async with aws.client("dynamodb", region, endpoint, timeout_s=leases.duration_s * 0.3) as client:
+        yield DynamoDbLeases(client, leases.table)
+
+
 def tag_keys(config: Config) -> TagKeys | None:
     """The keys with their secrets, None where tags are not signed. Raises ConfigError."""
     keys = config.tag_key
@@ -146,12 +161,18 @@ def _check_writable(directory: Path) -> None:
 
 
 class Redrive(Struct, frozen=True):
-    """What is redriven over the link from ``origin``'s hub (or into it) to ``peer``."""
+    """What is redriven over the link from ``origin``'s hub (or into it) to ``peer``, or replayed.
+
+    ``sent_since_ms`` as in `SourceSetup`; ``events_per_s``: no more than these.
+    """
 
     origin: SourceName
     peer: Region
-    source: RedriveSource
+    name: SourceName
+    source: RedriveSource | ReplaySource
     stays: Stays
+    sent_since_ms: int | None = None
+    events_per_s: float = REDRIVEN_A_READ * QUEUE_READS_PER_S
 
 
 @asynccontextmanager
@@ -227,10 +248,7 @@ class _Builder:
         )
 
     async def _leases(self) -> DynamoDbLeases:
-        leases = self._config.leases
-        endpoint = self._config.regions[self._region].endpoints.dynamodb
-        client = self._aws.client("dynamodb", self._region, endpoint, timeout_s=leases.duration_s * 0.3)
-        return DynamoDbLeases(await self._stack.enter_async_context(client), leases.table)
+        return await self._stack.enter_async_context(open_leases(self._config, self._region, self._aws))
 
     async def _quarantine(self) -> Quarantine:
         chosen = self._config.quarantine
@@ -250,7 +268,8 @@ class _Builder:
             reads_per_s=QUEUE_READS_PER_S if is_queue else limits.reads_per_s,
             idle_read_s=0.0 if is_queue else limits.idle_read_s,
         )
-        writers = Writers(self._config, self._aws, http, self._paces, reader.event_format, len(peers))
+        links_to_peers = len(set(peers) - {LAKE})
+        writers = Writers(self._config, self._aws, http, self._paces, reader.event_format, links_to_peers)
         links = tuple([await self._link(name, peer, writers) for peer in peers])
         start = source.start_position
         return SourceSetup(
@@ -259,20 +278,22 @@ class _Builder:
 
     async def _redrive(self, redrive: Redrive, http: aiohttp.ClientSession) -> SourceSetup:
         setup = await self._source(redrive.origin, [redrive.peer], http)
+        a_read = max(1, min(REDRIVEN_A_READ, round(redrive.events_per_s / READS_OF_RATE)))
         return replace(
             setup,
-            name=redrive_name(setup.links[0].name),
+            name=redrive.name,
             source=redrive.source,
             queue=redrive.source,
             event_format=Unskimmed(setup.event_format),
             start=lambda _: TrimHorizon(),
-            log=replace(setup.log, records_per_read=REDRIVEN_A_READ, reads_per_s=QUEUE_READS_PER_S),
+            log=replace(setup.log, records_per_read=a_read, reads_per_s=redrive.events_per_s / a_read),
+            sent_since_ms=redrive.sent_since_ms,
         )
 
     async def _link(self, name: SourceName, peer: Region, writers: Writers) -> Link:
         config = self._config
         chosen, limits = config.link(name, self._region, peer), config.limits
-        sink = config.sinks[config.sources[name].sink]
+        sink = config.sink(name, peer)
         settings = LinkSettings(
             ordering=chosen.ordering,
             aggregate=chosen.aggregate,
@@ -290,10 +311,16 @@ class _Builder:
             backoff_max_s=limits.backoff_max_s,
             filters=chosen.filters,
         )
+        writer: Sink
+        if isinstance(sink, S3SinkConfig):
+            settings = lake_settings(settings, sink)
+            writer = await self._stack.enter_async_context(open_lake(config, self._region, sink, name, self._aws))
+        else:
+            writer = await writers.writer(sink, peer)
         return Link(
             source=name,
             peer=peer,
-            sink=await writers.writer(sink, peer),
+            sink=writer,
             settings=settings,
             clock=WallClock(),
             telemetry=self._telemetry,

@@ -2,16 +2,21 @@
 
 import aiohttp
 
+from replicator.adapters.eventbridge_sink import EventBridgeSink
 from replicator.adapters.kinesis_sink import Bodies, KinesisSink
+from replicator.adapters.sqs_sink import SqsSink
+from replicator.aws import eventbridge_api, sqs_api
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi
-from replicator.config import Config
-from replicator.config_sinks import KinesisSinkConfig, SinkConfig, SqsSinkConfig
+from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi
+from replicator.config import Config, Endpoints
+from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, S3SinkConfig, SinkConfig, SqsSinkConfig
+from replicator.core.bus_entries import BusEntries
 from replicator.core.formats import Format
-from replicator.core.model import Region
+from replicator.core.model import Origin, Region
 from replicator.ports import Sink
+from replicator.worker.prepare import sender_and_origin
 
 BODIES_KEPT = 4
 """Of 1 MB or so each, for links that are a few requests apart."""
@@ -45,7 +50,7 @@ class Writers:
         self._aws = aws
         self._http = http
         self._paces = paces
-        self._format = event_format
+        self._sender_and_origin = sender_and_origin(event_format)
         self._bodies = Bodies(BODIES_KEPT if links > 1 else 0)
 
     async def writer(self, sink: SinkConfig, peer: Region) -> Sink:
@@ -53,11 +58,14 @@ class Writers:
             case KinesisSinkConfig():
                 return await self._stream(sink, peer)
             case SqsSinkConfig():
-                raise NotImplementedError
+                return await self._queue(sink, peer)
+            case EventBridgeSinkConfig():
+                return await self._bus(sink, peer)
+            case S3SinkConfig():
+                raise AssertionError("a lake is opened by bootstrap_lake")
 
     async def _stream(self, sink: KinesisSinkConfig, peer: Region) -> KinesisSink:
-        url = await self._aws.endpoint(SERVICE, peer, self._config.regions[peer].endpoints.kinesis)
-        api = JsonApi(self._http, self._aws, service=SERVICE, region=peer, url=url, prefix=PREFIX)
+        api = await self._api(SERVICE, peer, self._endpoints(peer).kinesis, PREFIX, JSON_1_1)
         stream = sink.writes_in(peer)
         return KinesisSink(
             KinesisApi(api, stream, self._limits.request_timeout_s),
@@ -66,3 +74,34 @@ class Writers:
             read_back_pace=self._paces.of(peer, stream),
             read_back_max_s=self._limits.read_back_max_s,
         )
+
+    async def _queue(self, sink: SqsSinkConfig, peer: Region) -> SqsSink:
+        api = await self._api(sqs_api.SERVICE, peer, self._endpoints(peer).sqs, sqs_api.PREFIX, JSON_1_0)
+        return SqsSink(
+            sqs_api.SqsApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
+            origin_of=self._origin_of,
+            message_bytes_max=sink.message_bytes_max,
+        )
+
+    async def _bus(self, sink: EventBridgeSinkConfig, peer: Region) -> EventBridgeSink:
+        api = await self._api(
+            eventbridge_api.SERVICE, peer, self._endpoints(peer).events, eventbridge_api.PREFIX, JSON_1_1
+        )
+        return EventBridgeSink(
+            eventbridge_api.EventBridgeApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
+            entries=BusEntries(sink.source, sink.detail_type),
+            request_bytes_max=sink.request_bytes_max,
+        )
+
+    def _endpoints(self, peer: Region) -> Endpoints:
+        return self._config.regions[peer].endpoints
+
+    async def _api(self, service: str, peer: Region, custom: str, prefix: str, content_type: str) -> JsonApi:
+        url = await self._aws.endpoint(service, peer, custom)
+        return JsonApi(
+            self._http, self._aws, service=service, region=peer, url=url, prefix=prefix, content_type=content_type
+        )
+
+    def _origin_of(self, data: bytes) -> Origin | None:
+        seen = self._sender_and_origin(data)
+        return None if seen is None else seen[1]

@@ -13,7 +13,16 @@ from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi
 from replicator.config import Config
-from replicator.config_sources import DynamoDbSourceConfig, KinesisSourceConfig, SourceConfig, SqsSourceConfig
+from replicator.config_sources import (
+    CdcSourceConfig,
+    DynamoDbSourceConfig,
+    KinesisSourceConfig,
+    SourceConfig,
+    SqsSourceConfig,
+)
+from replicator.core.cdc_debezium import DebeziumFormat
+from replicator.core.cdc_dms import DmsFormat
+from replicator.core.cdc_dynamodb import StreamedChangeFormat
 from replicator.core.changes import ChangeFormat
 from replicator.core.formats import Format, make_format
 from replicator.core.messages import MessageFormat, text_at
@@ -43,16 +52,27 @@ class Readers:
         name = source.reads_in(self._region)
         match source:
             case KinesisSourceConfig():
-                return await self._stream(source, name)
+                event_format = make_format(source.format, event_id_field=source.event_id_field, opaque=source.opaque)
+                return await self._stream(event_format, name)
+            case CdcSourceConfig():
+                return await self._stream(self._changes(source), name)
             case DynamoDbSourceConfig():
                 return await self._table(source, name)
             case SqsSourceConfig():
                 return await self._queue(source, name)
 
-    async def _stream(self, source: KinesisSourceConfig, name: str) -> Reader:
+    async def _stream(self, event_format: Format, name: str) -> Reader:
         api = await self._api(SERVICE, SERVICE, self._endpoints.kinesis, PREFIX, JSON_1_1)
-        event_format = make_format(source.format, event_id_field=source.event_id_field, opaque=source.opaque)
         return Reader(KinesisSource(KinesisApi(api, name, self._timeout_s)), event_format)
+
+    def _changes(self, source: CdcSourceConfig) -> Format:
+        match source.format:
+            case "dynamodb":
+                return StreamedChangeFormat(source.rules(self._region))
+            case "dms":
+                return DmsFormat(self._region, before_field=source.before_field, control=source.control)
+            case "debezium":
+                return DebeziumFormat(self._region)
 
     async def _table(self, source: DynamoDbSourceConfig, name: str) -> Reader:
         tables = await self._api(DYNAMODB, DYNAMODB, self._endpoints.dynamodb, TABLE_PREFIX, JSON_1_0)

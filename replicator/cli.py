@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 
@@ -15,7 +16,8 @@ from rich.console import Console
 from replicator import __version__
 from replicator.capacity import capacity_document, print_capacity
 from replicator.config import Config
-from replicator.config_load import check, load
+from replicator.config_base import time_of
+from replicator.config_load import check, load, warnings
 from replicator.config_show import effective
 from replicator.core.capacity import Figures
 from replicator.core.model import LinkName, Region
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     _add_filter(commands.add_parser("filter", help="what a link would do with the events its hub took lately"))
+    _add_replay(commands.add_parser("replay", help="send what the lake keeps of a time over a link again, in order"))
     _add_quarantine(commands.add_parser("quarantine", help="what was put away and why, and keys held back behind it"))
     _add_demo(commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back"))
     return parser
@@ -124,6 +127,27 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     release.set_defaults(command=_release)
 
 
+def _add_replay(command: argparse.ArgumentParser) -> None:
+    _config_option(command)
+    _region_option(command)
+    command.add_argument("--from", dest="origin", choices=("lake",), default="lake", help="where events come from")
+    command.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
+    command.add_argument("--since", type=_time_ms, required=True, help="first arrival here: 2026-11-01T00:00:00Z")
+    command.add_argument("--until", type=_time_ms, required=True, help="end of the arrivals, itself excluded")
+    command.add_argument("--type", action="append", default=[], help="only events of this type (may be repeated)")
+    command.add_argument("--rate", type=_positive, default=1000, help="events a second at most (default 1000)")
+    command.add_argument("--dry-run", action="store_true", help="say how many there are, and send nothing")
+    command.add_argument("--force", action="store_true", help="send also what the peer has, and replay a second time")
+    command.set_defaults(command=_replay)
+
+
+def _time_ms(text: str) -> int:
+    try:
+        return int(time_of(text).timestamp() * 1000)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
 def _add_capacity(capacity: argparse.ArgumentParser) -> None:
     _config_option(capacity)
     capacity.add_argument(
@@ -174,6 +198,8 @@ def _check(args: argparse.Namespace) -> int:
     config, problems = check(args.file, os.environ)
     for problem in problems:
         print(f"{args.file}:{problem}")
+    for place, message in warnings(args.file, os.environ):
+        print(f"{args.file}:{place.line}:{place.column}: warning: {message}")
     if config is None:
         return 1
     print(f"{args.file}: {len(config.regions)} regions, {len(config.sources)} sources: no problem found")
@@ -278,16 +304,39 @@ def _redrive(args: argparse.Namespace) -> int:
     choice = Choice(args.id, args.reason, args.key)
     link = LinkName(args.link)
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    done = asyncio.run(redrive(config, Region(args.region), link, choice, say, is_dry=args.dry_run))
+    done = asyncio.run(redrive(config, Region(args.region), link, choice, _say, is_dry=args.dry_run))
     if args.dry_run:
         print(f"{done.chosen} documents of {link} would be redriven")
         return 0
     stays = ", ".join(f"{count} {reason}" for reason, count in done.stays.items())
     print(f"{done.chosen} documents of {link}: {done.removed} done and removed, {stays or 'none'} still poison")
     return 1 if done.stays else 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from replicator import replay_command as command  # noqa: PLC0415 - loads the AWS clients
+    from replicator.worker.replay import Chosen  # noqa: PLC0415 - as above
+
+    config, region, link = load(args.config, os.environ), Region(args.region), LinkName(args.link)
+    if args.until <= args.since:
+        raise ConfigError("--until is not later than --since")
+    once_more = secrets.token_hex(8) if args.force else ""
+    chosen = Chosen(args.since, args.until, tuple(sorted(set(args.type))), once_more)
+    if args.dry_run:
+        found = asyncio.run(command.count(config, region, link, chosen))
+        print(f"{found.total()} events of the lake would go to {link}, as far as they route over it; born in:")
+        print("\n".join(f"  {origin}: {number}" for origin, number in sorted(found.items())) or "  none")
+        return 0
+    done = asyncio.run(command.replay(config, region, link, chosen, _say, events_per_s=args.rate))
+    known = done.counts["in_doubt_found_total"]
+    stays = ", ".join(f"{count} {reason}" for reason, count in done.stays.items())
+    sent = done.counts["events_forwarded_total"]
+    print(f"{done.chosen} events of the lake over {link}: {sent} sent, {known} were there, {stays or 'none'} poison")
+    return 1 if done.stays else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _release(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from replicator.config_sinks import SinkConfig
 from replicator.config_sources import KinesisSourceConfig, SourceConfig
 from replicator.config_topology import TopologyConfig
 from replicator.core.filters import FilterRules
+from replicator.core.lake import LAKE
 from replicator.core.model import LinkName, Region, SourceName
 from replicator.core.patterns import PatternError, compiled
 from replicator.core.topology import Topologies
@@ -72,8 +73,9 @@ class Endpoints(Model):
     dynamodb_streams: str = ""
     s3: str = ""
     sqs: str = ""
+    events: str = ""
 
-    @field_validator("kinesis", "dynamodb", "dynamodb_streams", "s3", "sqs")
+    @field_validator("kinesis", "dynamodb", "dynamodb_streams", "s3", "sqs", "events")
     @classmethod
     def _url(cls, url: str) -> str:
         parts = urlsplit(url)
@@ -261,11 +263,21 @@ class Config(Model):
         return Topologies(*[generation.compile(names) for generation in (self.topology, *self.topology.previous)])
 
     def peers(self, source: str, here: Region, topologies: Topologies) -> list[Region]:
-        """Where the links of a source lead from ``here``: a hub's to peers, others into the region's own hub."""
+        """Where the links of a source lead from ``here``: a hub's to peers, others into the region's own hub.
+
+        A hub with a lake has a link there as well, in every region, under the name `LAKE`.
+        """
         chosen = self.sources[source]
         if not isinstance(chosen, KinesisSourceConfig):
             return [here] if chosen.is_in(here) else []
-        return sorted(topologies.links_from(here))
+        return sorted(topologies.links_from(here)) + ([LAKE] if chosen.lake is not None else [])
+
+    def sink(self, source: str, peer: str) -> SinkConfig:
+        """What a link writes."""
+        chosen = self.sources[source]
+        if peer == LAKE and isinstance(chosen, KinesisSourceConfig) and chosen.lake is not None:
+            return self.sinks[chosen.lake]
+        return self.sinks[chosen.sink]
 
     def links_of(self, here: Region) -> dict[LinkName, tuple[SourceName, Region]]:
         """Source and peer of every link of a region. Raises ConfigError when there is no such region."""
@@ -281,7 +293,7 @@ class Config(Model):
     def link(self, source: str, here: str, peer: str) -> LinkDefaults:
         """What holds for one link: the defaults, then the overrides that match it, the more special last.
 
-        What can't be read back gets what is in doubt again.
+        What can't be read back gets what is in doubt again. A link into the lake can be paused, else it is as it is.
         """
         merged = self.link_defaults.model_dump()
         matching = [
@@ -289,7 +301,9 @@ class Config(Model):
         ]
         for link in sorted(matching, key=lambda link: link.at is not None):
             merged |= link.model_dump(include=link.model_fields_set & LinkDefaults.model_fields.keys())
-        if not self.sinks[self.sources[source].sink].can_verify:
+        if peer == LAKE:
+            return LinkDefaults(paused=merged["paused"], ordering="none", in_flight_max=1, in_doubt="resend")
+        if not self.sink(source, peer).can_verify:
             merged["in_doubt"] = "resend"
         return LinkDefaults(**merged)
 

@@ -1,128 +1,37 @@
-"""What must fit together over several fields: names, links, and topologies that can be proven."""
+"""What must fit together over several fields: links, sources, sinks and the topology they are in."""
 
-import difflib
-from collections.abc import Collection, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 
 from replicator.config import Config, LinkDefaults
-from replicator.config_base import REGION
 from replicator.config_in_doubt import in_doubt
-from replicator.config_regions import named_regions
-from replicator.config_sinks import KinesisSinkConfig, SinkConfig
-from replicator.config_sources import KinesisSourceConfig
-from replicator.config_topology import GenerationConfig
-from replicator.config_yaml import Document, Path, Problem, dotted
+from replicator.config_lake import lakes
+from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig
+from replicator.config_sources import CdcSourceConfig, KinesisSourceConfig
+from replicator.config_streams import shared_streams
+from replicator.config_yaml import Document, Path, Problem
 from replicator.core.model import Region
-from replicator.core.topology import Topologies, TopologyError
+from replicator.core.topology import Topologies
 
 HOME_FORMATS = ("json", "lambda-stream")
 """Which formats of a hub take the events of tables and queues."""
 
 
-def across(document: Document, config: Config) -> Iterator[Problem]:
-    """Problems that no single field shows."""
-    yield from _unknown_names(document, config)
-    yield from _duplicate_links(document, config)
+def across(document: Document, config: Config, *, is_proven: bool) -> Iterator[Problem]:
+    """Problems that no single field shows. ``is_proven``: the topology is, so its links are known."""
     yield from in_doubt(document, config)
-    yield from _unknown_regions(document, config, ("sources", "sinks", "links"))
-    strangers = list(_unknown_regions(document, config, ("topology",)))
-    # A topology over regions that don't exist proves nothing, so the one is reported before the other.
-    unproven = strangers or list(_unproven(document, config))
-    yield from unproven
-    if not unproven:
+    yield from lakes(document, config)
+    if is_proven:
         topologies = config.topologies()
         yield from _idle_overrides(document, config, topologies)
+        yield from shared_streams(document, config, topologies)
         yield from _homeless(document, config)
+        yield from _changes_in_hubs(document, config)
         yield from _idle_aggregation(document, config, topologies)
         yield from _beyond_sinks(document, config)
+        yield from _opaque_to_buses(document, config)
         yield from _blind_filters(document, config)
         if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
             yield from _relays(document, config)
-
-
-def _unproven(document: Document, config: Config) -> Iterator[Problem]:
-    """Generations that can't be proven or share a number."""
-    numbers = {config.topology.generation}
-    older: list[tuple[Path, GenerationConfig]] = [
-        (("topology", "previous", n), old) for n, old in enumerate(config.topology.previous)
-    ]
-    for path, generation in older:
-        if generation.generation in numbers:
-            place = document.value_place((*path, "generation"))
-            yield Problem(place, f"generation {generation.generation} is there twice; give every topology its own")
-        numbers.add(generation.generation)
-    yield from _without_start(document, [(("topology",), config.topology), *older])
-    for path, generation in [(("topology",), config.topology), *older]:
-        try:
-            generation.compile(config.region_names)
-        except TopologyError as exc:
-            yield Problem(document.value_place(_fault(path, generation, exc)), f"topology: {exc}")
-
-
-def _without_start(document: Document, generations: list[tuple[Path, GenerationConfig]]) -> Iterator[Problem]:
-    """All links of a region must change to a newer topology at the same event."""
-    ordered = sorted(generations, key=lambda item: item[1].generation)
-    for (_, older), (path, newer) in pairwise(ordered):
-        if newer.starts_ms <= older.starts_ms and newer.generation != older.generation:
-            what = "is not later than that of" if newer.starts_at else "is missing; it must be later than that of"
-            place = document.value_place((*path, "starts_at" if newer.starts_at else "generation"))
-            yield Problem(
-                place,
-                f"'starts_at' of generation {newer.generation} {what} generation {older.generation}; write a time "
-                "by which every worker of every region will have this file",
-            )
-
-
-def _fault(path: Path, generation: GenerationConfig, error: TopologyError) -> Path:
-    """The link that is one too many, else the field that the topology comes from."""
-    links = [(edge.source, edge.target) for edge in generation.links or []]
-    if generation.kind == "links" and error.edge in links:
-        return (*path, "links", len(links) - 1 - links[::-1].index(error.edge))
-    field = {"hub": "hub", "chain": "order", "links": "links"}.get(generation.kind)
-    return (*path, field) if field else path
-
-
-def _unknown_names(document: Document, config: Config) -> Iterator[Problem]:
-    for name, source in config.sources.items():
-        path = ("sources", name, "sink")
-        if source.sink not in config.sinks:
-            yield Problem(
-                document.value_place(path),
-                f"{dotted(path)}: {_unknown(source.sink, 'sink', list(config.sinks))}",
-            )
-    for index, link in enumerate(config.links):
-        if link.source not in config.sources:
-            place = document.value_place(("links", index, "source"))
-            yield Problem(place, _unknown(link.source, "source", list(config.sources)))
-
-
-def _unknown_regions(document: Document, config: Config, parts: Collection[str]) -> Iterator[Problem]:
-    """Regions that are named in these parts of the file, and that nobody runs."""
-    for path, name, is_key in named_regions(document.data, ()):
-        # What is no region's name at all is reported already.
-        if path[0] in parts and name not in config.regions and REGION.fullmatch(name):
-            place = document.key_place(path) if is_key else document.value_place(path)
-            yield Problem(place, _unknown(name, "region", config.region_names))
-
-
-def _unknown(name: str, kind: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"there is no {kind} '{name}'" + (
-        f", did you mean '{close[0]}'?" if close else f"; there is: {', '.join(known)}"
-    )
-
-
-def _duplicate_links(document: Document, config: Config) -> Iterator[Problem]:
-    seen: dict[tuple[str, str, str | None], int] = {}
-    for index, link in enumerate(config.links):
-        key = (link.source, link.peer, link.at)
-        if key in seen:
-            first = document.value_place(("links", seen[key])).line
-            yield Problem(
-                document.value_place(("links", index)),
-                f"link {link.source} -> {link.peer} has settings already on line {first}; merge the two",
-            )
-        seen.setdefault(key, index)
 
 
 def _idle_overrides(document: Document, config: Config, topologies: Topologies) -> Iterator[Problem]:
@@ -179,6 +88,20 @@ def _beyond_sinks(document: Document, config: Config) -> Iterator[Problem]:
             yield Problem(document.value_place((*path, "aggregate")), message)
 
 
+def _opaque_to_buses(document: Document, config: Config) -> Iterator[Problem]:
+    """A bus takes JSON objects that say of what type they are."""
+    for name, source in config.sources.items():
+        if (
+            isinstance(config.sinks.get(source.sink), EventBridgeSinkConfig)
+            and getattr(source, "format", "") == "opaque"
+        ):
+            yield Problem(
+                document.value_place(("sources", name, "format")),
+                f"sources.{name}: a sink of kind eventbridge takes JSON events, and this source is opaque; "
+                "read it as json, lambda-stream or cloudevents, or name another sink",
+            )
+
+
 def _thing(sink: SinkConfig) -> str:
     return "stream" if isinstance(sink, KinesisSinkConfig) else sink.kind
 
@@ -232,6 +155,22 @@ def _homeless(document: Document, config: Config) -> Iterator[Problem]:
                     place,
                     f"sources.{name}: its events are JSON objects with an id, and the hub '{stream}' is read as "
                     f"{strange[0]}; that works with {' or '.join(HOME_FORMATS)}",
+                )
+                break
+
+
+def _changes_in_hubs(document: Document, config: Config) -> Iterator[Problem]:
+    """A hub holds events: its own would be read as change records, and change records as events."""
+    for name, source in config.sources.items():
+        if not isinstance(source, CdcSourceConfig):
+            continue
+        for region in filter(source.is_in, config.region_names):
+            stream = source.reads_in(region)
+            if any(hub.reads_in(region) == stream for hub in _hubs(config)):
+                yield Problem(
+                    document.value_place(("sources", name, "stream")),
+                    f"sources.{name}: '{stream}' of {region} is a hub, which a source of kind kinesis reads; change "
+                    "records need a stream of their own",
                 )
                 break
 

@@ -56,7 +56,10 @@ def check_region_name(name: str) -> str:
 RegionName = Annotated[str, Field(description="Canonical AWS region name, such as us-east-1")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Lower-case letters, digits, hyphens")]
 StreamName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 QueueName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,80}(\.fifo)?$")]
+
+BusName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._/-]{1,256}$")]
 
 
 def time_of(text: str) -> datetime:

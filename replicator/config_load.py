@@ -1,7 +1,7 @@
 """Reading a configuration: all problems at once, each with its place and what to write instead."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path as FilePath
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -12,11 +12,13 @@ from pydantic_core import ErrorDetails
 from replicator.config import Config
 from replicator.config_across import across
 from replicator.config_base import FieldError
+from replicator.config_proof import unproven
+from replicator.config_references import references
 from replicator.config_regions import misnamed_regions
-from replicator.config_secrets import is_secret, literal_secrets
+from replicator.config_secrets import is_secret, literal_secrets, unset_secrets
 from replicator.config_sinks import SINK_KINDS
 from replicator.config_sources import KINDS
-from replicator.config_yaml import Document, Path, Problem, dotted
+from replicator.config_yaml import Document, Path, Place, Problem, dotted
 from replicator.errors import ConfigError
 
 FROM_ENVIRONMENT = "env:"
@@ -44,16 +46,24 @@ def check(name: str, environment: Mapping[str, str]) -> tuple[Config | None, lis
     problems = list(document.problems)
     config: Config | None = None
     if document.data is not None or not problems:
-        problems += literal_secrets(document)
-        problems += misnamed_regions(document)
+        secrets = list(literal_secrets(document))
+        unproven_topologies = unproven(document)
+        problems += [*secrets, *misnamed_regions(document), *references(document), *(unproven_topologies or ())]
         try:
             config = Config.model_validate(document.data if document.data is not None else {})
         except ValidationError as exc:
-            problems += [problem for error in exc.errors() for problem in _of_model(document, error)]
+            told = {problem.place for problem in secrets}
+            problems += [problem for error in exc.errors() for problem in _of_model(document, error, told)]
         else:
-            problems += across(document, config)
+            problems += across(document, config, is_proven=unproven_topologies == [])
     problems = sorted(set(problems))
+    assert config is not None or problems, "a configuration that is refused has a problem"
     return (None if problems else config), problems
+
+
+def warnings(name: str, environment: Mapping[str, str]) -> list[Problem]:
+    """What is right, and still may stop a worker: secrets that are not on this machine. Raises ConfigError."""
+    return sorted(unset_secrets(Document(_text(name, environment), environment), environment))
 
 
 def _text(name: str, environment: Mapping[str, str]) -> str:
@@ -71,12 +81,13 @@ def _text(name: str, environment: Mapping[str, str]) -> str:
 # --- one field ----------------------------------------------------------------------------------------------
 
 
-def _of_model(document: Document, error: ErrorDetails) -> Iterator[Problem]:
+def _of_model(document: Document, error: ErrorDetails, told: Collection[Place]) -> Iterator[Problem]:
+    """Problems of one field; none where a secret that is written out is ``told`` of."""
     located = tuple(part for part in error["loc"] if part != "[key]")
     path = _without_kind(located)
     kind = error["type"]
     name = path[-1] if path else "the file"
-    if path in document.missing or (kind == "model_type" and is_secret(path)):
+    if path in document.missing or (kind == "model_type" and document.value_place(path) in told):
         return  # the missing variable and the secret written out are reported already, and say more
     if kind == "extra_forbidden":
         yield Problem(document.key_place(path), _unknown_key(path, located))

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 from replicator.config_base import check_region_name
 from replicator.config_yaml import Document, Path, Problem
+from replicator.core.lake import LAKE
+
+NAMES_BY_REGION = {"streams", "tables", "queues", "buses", "buckets"}
 
 
 def misnamed_regions(document: Document) -> Iterator[Problem]:
@@ -21,9 +24,11 @@ def named_regions(data: object, path: Path) -> Iterator[tuple[Path, str, bool]]:
         for key, value in data.items():
             here = (*path, key)
             if path == ("regions",) or (
-                len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] in {"streams", "tables", "queues"}
+                len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] in NAMES_BY_REGION
             ):
                 yield here, key, True
+            elif key == "peer" and value == LAKE:
+                continue
             elif key in {"hub", "peer", "from", "to"} and isinstance(value, str):
                 yield here, value, False
             elif path and key in {"order", "origins", "regions"} and isinstance(value, list):

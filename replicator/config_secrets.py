@@ -1,9 +1,10 @@
-"""Secrets that stand in the file itself: found and refused, and never repeated in a message."""
+"""Secrets: those that stand in the file itself are refused and never repeated in a message; those that are not here."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qs, urlsplit
 
-from replicator.config_yaml import Document, Path, Problem, without_variables
+from replicator.config_yaml import Document, Path, Problem, dotted, without_variables
 
 INSTEAD = "a password must not stand in this file; write 'password: {env: NAME}' or "
 KEY_INSTEAD = "a key must not stand in this file; write '{env: NAME}' or '{file: PATH}'"
@@ -12,15 +13,29 @@ KEY_INSTEAD = "a key must not stand in this file; write '{env: NAME}' or '{file:
 def literal_secrets(document: Document) -> Iterator[Problem]:
     """Passwords and tag keys written out. A default in ``${NAME:default}`` is written out as well."""
     for path in _redis_blocks(document.data):
-        url, password = (*path, "url"), (*path, "password")
+        url = (*path, "url")
         if has_password(without_variables(document.raw.get(url, ""))):
             yield Problem(document.value_place(url), INSTEAD + "'url: ${REDIS_URL}'")
-        if _is_written_out(_at(document.data, password)):
-            yield Problem(document.value_place(password), INSTEAD + "'password: {file: PATH}'")
-    keys = _at(document.data, ("tag_key", "keys"))
-    for name, key in keys.items() if isinstance(keys, dict) else ():
-        if _is_written_out(key):
-            yield Problem(document.value_place(("tag_key", "keys", name)), KEY_INSTEAD)
+    for path in _references(document.data):
+        if _is_written_out(_at(document.data, path)):
+            instead = KEY_INSTEAD if path[0] == "tag_key" else INSTEAD + "'password: {file: PATH}'"
+            yield Problem(document.value_place(path), instead)
+
+
+def unset_secrets(document: Document, environment: Mapping[str, str]) -> Iterator[Problem]:
+    """Secrets that are not to be had on this machine. A worker stops for want of its own; a laptop has none."""
+    for path in _references(document.data):
+        variable, file = (_at(document.data, (*path, field)) for field in ("env", "file"))
+        if isinstance(variable, str) and not environment.get(variable):
+            yield Problem(
+                document.value_place((*path, "env")),
+                f"{dotted(path)}: environment variable {variable} is not set here; the worker needs it",
+            )
+        if isinstance(file, str) and not (os.path.isfile(file) and os.access(file, os.R_OK)):
+            yield Problem(
+                document.value_place((*path, "file")),
+                f"{dotted(path)}: file {file} can't be read here; the worker needs it",
+            )
 
 
 def is_secret(path: Path) -> bool:
@@ -39,6 +54,13 @@ def has_password(url: str) -> bool:
 
 def _is_written_out(value: object) -> bool:
     return value is not None and not isinstance(value, dict)
+
+
+def _references(data: object) -> Iterator[Path]:
+    """Where a secret is referred to, or should be."""
+    yield from ((*path, "password") for path in _redis_blocks(data))
+    keys = _at(data, ("tag_key", "keys"))
+    yield from (("tag_key", "keys", name) for name in (keys if isinstance(keys, dict) else ()))
 
 
 def _redis_blocks(data: object) -> Iterator[Path]:

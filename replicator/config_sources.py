@@ -1,4 +1,5 @@
-"""The configuration of what is read: hubs as Kinesis streams, tables by their change streams, queues."""
+"""The configuration of what is read: hubs as Kinesis streams, tables by their change streams, queues, and
+streams that others fill with change records."""
 
 from typing import Annotated, Literal, Self, TypeAlias
 
@@ -12,6 +13,9 @@ from replicator.core.model import AtTimestamp, Position, Region, TrimHorizon
 
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
 AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
+DMS_FIELDS = {"before_field", "control"}
+DMS_NAMES = ("data", "metadata", "control")
+"""Members that a record of DMS has anyway."""
 
 
 class _Source(Model):
@@ -55,21 +59,16 @@ class KinesisSourceConfig(_Log):
     event_id_field: str = Field("id", min_length=1, description="Top-level field with the event id (format json)")
     opaque: Literal["refuse", "wrap"] = "refuse"
     records_per_read: int = Field(1000, ge=1, le=10_000)
+    lake: Name | None = Field(None, description="The sink of kind s3 that keeps everything this hub holds")
 
     def reads_in(self, region: str) -> str:
         """The stream's name there."""
         return self.streams.get(region, self.stream)
 
 
-class DynamoDbSourceConfig(_Log):
-    """A table: its changes go, as events, to the region's own hub, and with that to the peers."""
+class _Changes(_Log):
+    """How the changes of a table of DynamoDB become events."""
 
-    kind: Literal["dynamodb"]
-    table: TableName
-    tables: dict[RegionName, TableName] = Field({}, description="Regions where the table has another name")
-    regions: list[RegionName] | None = Field(
-        None, min_length=1, description="Where the table is; everywhere by default"
-    )
     mode: Mode = Field(
         "image", description="image: old and new item; outbox: the item carries the event; raw: the record as it is"
     )
@@ -87,13 +86,28 @@ class DynamoDbSourceConfig(_Log):
     ttl_deletes: Literal["forward", "ignore"] = "forward"
     deleted_attribute: AttributeName = Field("deleted", description="True in items that are deleted softly")
     latch_attribute: AttributeName = Field("latched", description="True in items whose change is not to be told")
-    records_per_read: int = Field(1000, ge=1, le=1000)
+
+    def _rules(self, here: Region, table: str) -> ChangeRules:
+        same = set(ChangeRules.__struct_fields__) & type(self).model_fields.keys() - {"table"}
+        return ChangeRules(here=here, table=table, **{name: getattr(self, name) for name in same})
 
     @model_validator(mode="after")
-    def _images(self) -> Self:
+    def _typed(self) -> Self:
         if self.mode == "raw" and self.entity is not None:
             raise FieldError("entity", "mode raw passes records on as they are: there is no type to put an entity in")
         return self
+
+
+class DynamoDbSourceConfig(_Changes):
+    """A table: its changes go, as events, to the region's own hub, and with that to the peers."""
+
+    kind: Literal["dynamodb"]
+    table: TableName
+    tables: dict[RegionName, TableName] = Field({}, description="Regions where the table has another name")
+    regions: list[RegionName] | None = Field(
+        None, min_length=1, description="Where the table is; everywhere by default"
+    )
+    records_per_read: int = Field(1000, ge=1, le=1000)
 
     def reads_in(self, region: str) -> str:
         """The table's name there."""
@@ -103,8 +117,48 @@ class DynamoDbSourceConfig(_Log):
         return self.regions is None or region in self.regions
 
     def rules(self, here: Region) -> ChangeRules:
-        same = set(ChangeRules.__struct_fields__) & type(self).model_fields.keys() - {"table"}
-        return ChangeRules(here=here, table=self.reads_in(here), **{name: getattr(self, name) for name in same})
+        return self._rules(here, self.reads_in(here))
+
+
+class CdcSourceConfig(_Changes):
+    """Change records in a stream: they go, as events, to the region's own hub, and with that to the peers."""
+
+    kind: Literal["cdc"]
+    stream: StreamName
+    streams: dict[RegionName, StreamName] = Field({}, description="Regions where the stream has another name")
+    regions: list[RegionName] | None = Field(
+        None, min_length=1, description="Where the stream is; everywhere by default"
+    )
+    format: Literal["dynamodb", "dms", "debezium"] = Field(
+        description="Who writes the stream: Kinesis Data Streams for DynamoDB, AWS DMS, or Debezium Server"
+    )
+    before_field: str = Field(
+        "before-image", min_length=1, max_length=255, description="DMS's FieldName (before images)"
+    )
+    control: Literal["drop", "forward"] = Field("drop", description="What becomes of DMS's control records")
+    records_per_read: int = Field(1000, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _of_its_format(self) -> Self:
+        theirs = {"dynamodb": _Changes.model_fields.keys() - _Log.model_fields.keys(), "dms": DMS_FIELDS}
+        for name, fields in theirs.items():
+            for field in type(self).model_fields:
+                if field in fields & self.model_fields_set and name != self.format:
+                    raise FieldError(field, f"{field} is for format {name}, and this is {self.format}; leave it out")
+        if self.before_field in DMS_NAMES:
+            raise FieldError("before_field", f"{self.before_field} holds something else in records of DMS")
+        return self
+
+    def reads_in(self, region: str) -> str:
+        """The stream's name there."""
+        return self.streams.get(region, self.stream)
+
+    def is_in(self, region: str) -> bool:
+        return self.regions is None or region in self.regions
+
+    def rules(self, here: Region) -> ChangeRules:
+        """For format dynamodb, whose records name their table."""
+        return self._rules(here, "")
 
 
 class SqsSourceConfig(_Source):
@@ -155,16 +209,18 @@ KINDS: dict[str, type[Model]] = {
     "kinesis": KinesisSourceConfig,
     "dynamodb": DynamoDbSourceConfig,
     "sqs": SqsSourceConfig,
+    "cdc": CdcSourceConfig,
 }
 
 
 SourceConfig: TypeAlias = Annotated[
     Annotated[KinesisSourceConfig, Tag("kinesis")]
     | Annotated[DynamoDbSourceConfig, Tag("dynamodb")]
-    | Annotated[SqsSourceConfig, Tag("sqs")],
+    | Annotated[SqsSourceConfig, Tag("sqs")]
+    | Annotated[CdcSourceConfig, Tag("cdc")],
     Discriminator(
         kind_of,
         custom_error_type="unknown_kind",
-        custom_error_message="a source is of kind kinesis, dynamodb or sqs",
+        custom_error_message="a source is of kind kinesis, dynamodb, sqs or cdc",
     ),
 ]

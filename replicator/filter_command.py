@@ -15,6 +15,7 @@ from replicator.bootstrap_sources import Reader, Readers
 from replicator.config import Config
 from replicator.config_sources import KinesisSourceConfig
 from replicator.core.filters import Filter
+from replicator.core.lake import LAKE
 from replicator.core.model import AtTimestamp, LinkName, Region, Shard
 from replicator.core.routing import FORWARD, Drop, Router
 from replicator.errors import ConfigError, PoisonEvent, TransientError
@@ -48,7 +49,7 @@ class _Trial:
         hubs = {
             name: ends
             for name, ends in config.links_of(region).items()
-            if isinstance(config.sources[ends[0]], KinesisSourceConfig)
+            if isinstance(config.sources[ends[0]], KinesisSourceConfig) and ends[1] != LAKE
         }
         name = LinkName(link)
         if name not in hubs:

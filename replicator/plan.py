@@ -6,9 +6,11 @@ from rich.console import Console
 from rich.table import Table
 
 from replicator.config import Config, LinkDefaults
+from replicator.config_streams import prove_streams
 from replicator.core.kpl import PACKED_BYTES_MAX, PACKED_EVENTS_MAX
+from replicator.core.lake import LAKE
 from replicator.core.model import Region
-from replicator.core.topology import Generation
+from replicator.core.topology import Generation, Topologies
 
 
 def plan_document(config: Config) -> dict[str, object]:
@@ -18,7 +20,7 @@ def plan_document(config: Config) -> dict[str, object]:
         "newest": topologies.newest,
         "generations": {number: _routes(topologies.generation(number)) for number in topologies.numbers},
         "links": [_link(config, source, here, peer) for source, here, peer in _links(config)],
-        "proof": [_proof(topologies.generation(number)) for number in topologies.numbers],
+        "proof": _proofs(config, topologies),
     }
 
 
@@ -33,8 +35,8 @@ def print_plan(config: Config, console: Console) -> None:
     if any(_link(config, *link)["aggregate"] == "kpl" for link in _links(config)):
         size = f"{PACKED_EVENTS_MAX} events or {PACKED_BYTES_MAX // 1024} KiB"
         console.print(f"packed: the record holds what waits in the lane, up to {size}; else it is one event.")
-    for number in topologies.numbers:
-        console.print(_proof(topologies.generation(number)))
+    for proof in _proofs(config, topologies):
+        console.print(proof)
 
 
 def _since(generation: Generation) -> str:
@@ -72,13 +74,13 @@ def _links(config: Config) -> list[tuple[str, Region, Region]]:
 
 def _link(config: Config, source: str, here: Region, peer: Region) -> dict[str, object]:
     settings = config.link(source, here, peer)
-    sink = config.sinks[config.sources[source].sink]
+    sink = config.sink(source, peer)
     return {
         "from": here,
         "to": peer,
         "source": source,
         "reads": config.sources[source].reads_in(here),
-        "writes": sink.writes_in(peer),
+        "writes": sink.writes_in(here if peer == LAKE else peer),
         **settings.model_dump(),
         "in_doubt_wait_s": _wait_s(config, settings),
     }
@@ -110,6 +112,14 @@ def _link_table(config: Config) -> Table:
             doubt,
         )
     return table
+
+
+def _proofs(config: Config, topologies: Topologies) -> list[str]:
+    """Of regions, then of the streams and queues in them. Raises ConfigError (TopologyError)."""
+    return [
+        *(_proof(topologies.generation(number)) for number in topologies.numbers),
+        *prove_streams(config, topologies),
+    ]
 
 
 def _proof(generation: Generation) -> str:

@@ -106,12 +106,14 @@ class Entry(Struct, frozen=True, gc=False):
 class SinkLimits(Struct, frozen=True):
     """The vendor's bounds on one request, from the adapter's table or the configuration.
 
-    A record's size counts its data and its partition key in UTF-8.
+    A record's size counts its data and its partition key in UTF-8. ``repeats_dropped_ms``: how long after it took an
+    event the sink drops the same one, known by an id of ours; None when it does not.
     """
 
     records_max: int
     request_bytes_max: int
     record_bytes_max: int
+    repeats_dropped_ms: int | None = None
 
 
 NOT_KEPT = "the peer no longer keeps what is so old"
@@ -131,8 +133,8 @@ class Sink(Protocol):
     """Where a link writes.
 
     What a sink must let the worker do about events that are in doubt: be read back (Kinesis), or drop a repetition by
-    an id of ours (SQS FIFO: the origin as deduplication id, within its five minutes). One that can do neither
-    (EventBridge, standard SQS) gets them again, counted as possible duplicates.
+    an id of ours (SQS FIFO: the origin as deduplication id, for its five minutes: `SinkLimits.repeats_dropped_ms`). One
+    that can do neither (EventBridge, standard SQS) gets them again, counted as possible duplicates.
     """
 
     @property
@@ -348,6 +350,16 @@ class QuarantineReader(Protocol):
     async def remove(self, name: str) -> None:
         """Safe to repeat."""
         ...
+
+
+class LakeReader(Protocol):
+    """What a replay asks a lake. Every method raises StoreUnavailable."""
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        """Of all objects that begin so; without what all names of the lake begin with."""
+        ...
+
+    async def load(self, name: str) -> bytes: ...
 
 
 # --- telemetry -----------------------------------------------------------------------------------------------------

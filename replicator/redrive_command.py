@@ -13,7 +13,8 @@ from replicator.config import Config
 from replicator.core.model import LinkName, Region, SourceName, parse_origin
 from replicator.errors import ConfigError, StoreUnavailable
 from replicator.ports import QuarantineReader
-from replicator.worker.redrive import RedriveSource, Stays
+from replicator.worker.redrive import RedriveSource, Stays, redrive_name
+from replicator.worker.replay import ReplaySource
 from replicator.worker.service import Service
 
 POLL_S = 0.2
@@ -42,7 +43,7 @@ async def redrive(
     config: Config, region: Region, link: LinkName, choice: Choice, say: Callable[[str], None], *, is_dry: bool
 ) -> Redriven:
     """Returns when every chosen document is removed or stays. Raises ConfigError."""
-    source, peer = _ends(config, region, link)
+    source, peer = ends(config, region, link)
     async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
             names = await _chosen(quarantine, link, choice)
@@ -52,12 +53,15 @@ async def redrive(
             return Redriven(len(names), 0, Counter())
         stays = Stays()
         documents = RedriveSource(quarantine, names, stays)
-        async with redrive_service(config, region, Redrive(source, peer, documents, stays)) as service:
-            await _until_over(service, documents, link, say)
+        async with redrive_service(
+            config, region, Redrive(source, peer, redrive_name(link), documents, stays)
+        ) as service:
+            await until_over(service, documents, link, say)
     return Redriven(len(names), documents.removed, stays.reasons)
 
 
-def _ends(config: Config, region: Region, link: LinkName) -> tuple[SourceName, Region]:
+def ends(config: Config, region: Region, link: LinkName) -> tuple[SourceName, Region]:
+    """Source and peer. Raises ConfigError when nothing can be sent over the link."""
     links = config.links_of(region)
     if link not in links:
         raise ConfigError(f"there is no link {link} in {region}, only {', '.join(links)}")
@@ -87,7 +91,10 @@ async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) 
     return [name for _, name in sorted(found)]
 
 
-async def _until_over(service: Service, documents: RedriveSource, link: LinkName, say: Callable[[str], None]) -> None:
+async def until_over(
+    service: Service, documents: RedriveSource | ReplaySource, link: LinkName, say: Callable[[str], None]
+) -> None:
+    """Run the service until everything is done, and say what it is doing whenever that changes."""
     running = asyncio.create_task(service.run())
     said = ""
     try:
@@ -95,7 +102,7 @@ async def _until_over(service: Service, documents: RedriveSource, link: LinkName
             if running.done():
                 running.result()
             await asyncio.sleep(POLL_S)
-            state = _state(service, link)
+            state = _state(service, link) + documents.progress
             if state != said:
                 say(state)
                 said = state
@@ -113,7 +120,7 @@ def _state(service: Service, link: LinkName) -> str:
         return "; ".join(reasons)
     status = service.status()
     if not status["leases"]:
-        return "waits for the lease: another redrive of this link is under way, or died a moment ago"
+        return "waits for the lease: another one of this link is under way, or died a moment ago"
     links = status["links"]
     assert isinstance(links, dict)
     found = links[link]

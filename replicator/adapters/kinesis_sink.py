@@ -9,14 +9,8 @@ import pybase64
 from msgspec import Struct
 from msgspec.structs import replace
 
-from replicator.aws.failures import LATE
-from replicator.aws.kinesis_api import (
-    PUT_RECORDS_MAX,
-    PUT_REQUEST_BYTES_MAX,
-    RECORD_BYTES_MAX,
-    KinesisApi,
-    Summary,
-)
+from replicator.aws.dated_peer import DatedPeer
+from replicator.aws.kinesis_api import PUT_RECORDS_MAX, PUT_REQUEST_BYTES_MAX, RECORD_BYTES_MAX, KinesisApi
 from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
 from replicator.aws.signer import body_hash
 from replicator.aws.transport import Reply, ServiceError
@@ -26,8 +20,6 @@ from replicator.core.peer_clock import PeerTime
 from replicator.errors import InDoubt, Refused, TransientError
 from replicator.ports import NOT_KEPT, Entry, Found, SinkLimits
 
-CLOCK_FRESH_S = 60.0
-DATE_RESOLUTION_MS = 1000
 HOUR_MS = 3_600_000
 READ_BACK_BYTES_MAX = 4 * 1024**3
 
@@ -108,7 +100,7 @@ class KinesisSink:
         self._pace = read_back_pace or Pace(1.0)
         self._read_back_max_s = read_back_max_s
         self._head = b'{"StreamName":' + _text.encode(api.stream) + b',"Records":['
-        self._clock: PeerTime | None = None
+        self._peer = DatedPeer(api.stream, self._ask)
 
     @property
     def limits(self) -> SinkLimits:
@@ -121,37 +113,20 @@ class KinesisSink:
             reply = await self._api.put_records(body, signed_ms, sha256)
         except ServiceError as exc:
             raise Refused(f"PutRecords on {self._api.stream}: {exc}") from exc
-        self._clock = _peer_time(reply) or self._clock
+        self._peer.answered(reply)
         try:
             return _results(reply.body, len(entries))
         except ValueError as exc:  # msgspec's errors are ValueErrors
             raise InDoubt(f"PutRecords on {self._api.stream}: unusable answer: {exc}", sent_ms=sent_ms) from exc
 
     async def peer_time(self) -> PeerTime:
-        if self._clock is None or time.monotonic() - self._clock.at_s > CLOCK_FRESH_S:
-            _, self._clock = await self._summary()
-        return self._clock
-
-    async def _summary(self) -> tuple[Summary, PeerTime]:
-        try:
-            summary, reply = await self._api.summary()
-        except ServiceError as exc:
-            raise TransientError(f"{self._api.stream}: {exc}", code=exc.code) from exc
-        told = _peer_time(reply)
-        if told is None:
-            raise TransientError(f"{self._api.stream}: the answer has no Date header", code="no_date")
-        return summary, told
+        return await self._peer.time()
 
     async def refuses(self, dated_ms: int) -> bool:
-        try:
-            await self._api.summary(dated_ms)
-        except ServiceError as exc:
-            raise TransientError(f"{self._api.stream}: {exc}", code=exc.code) from exc
-        except TransientError as exc:
-            if exc.code != LATE:
-                raise
-            return True
-        return False
+        return await self._peer.refuses(dated_ms)
+
+    async def _ask(self, dated_ms: int | None) -> Reply:
+        return (await self._api.summary(dated_ms))[1]
 
     async def read_back(
         self,
@@ -167,23 +142,14 @@ class KinesisSink:
         wanted = Wanted(since_ms, until_ms, None if keys is None else frozenset(map(hash_key, keys)))
         try:
             found = await Reading(self._api, wanted, origin_of, bounds, self._pace).run()
+            # Behind the reading: what it did not find may have been trimmed before it came by.
+            summary, reply = await self._api.summary()
         except ServiceError as exc:
             raise TransientError(f"reading {self._api.stream} back: {exc}", code=exc.code) from exc
-        # Behind the reading: what it did not find may have been trimmed before it came by.
-        summary, told = await self._summary()
-        kept_since_ms = told.latest_ms - summary.retention_period_hours * HOUR_MS
+        kept_since_ms = self._peer.told(reply).latest_ms - summary.retention_period_hours * HOUR_MS
         if found.is_complete and since_ms < kept_since_ms:
             return replace(found, is_complete=False, why=NOT_KEPT)
         return found
-
-
-def _peer_time(reply: Reply) -> PeerTime | None:
-    """The Date header names the second in which the answer was made; a second more, should it have been rounded up."""
-    if reply.date_ms is None:
-        return None
-    on_the_way_ms = int((reply.received_s - reply.sent_s) * 1000) + 1
-    latest_ms = reply.date_ms + 2 * DATE_RESOLUTION_MS + on_the_way_ms
-    return PeerTime(reply.date_ms - DATE_RESOLUTION_MS, latest_ms, reply.received_s)
 
 
 def _results(body: bytes, count: int) -> Sequence[str | None]:

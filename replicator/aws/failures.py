@@ -21,6 +21,9 @@ THROTTLED = frozenset(
         "Throttling",
         "TooManyRequestsException",
         "RequestLimitExceeded",
+        "RequestThrottled",
+        "OverLimit",
+        "KmsThrottled",
         "KMSThrottlingException",
     }
 )
@@ -34,6 +37,10 @@ CALLERS_OWN = frozenset(
         "ExpiredIteratorException",
         "ExpiredNextTokenException",
         "TrimmedDataAccessException",
+        "BatchRequestTooLong",
+        "InvalidMessageContents",
+        "InvalidParameterValue",
+        "TooManyEntriesInBatchRequest",
     }
 )
 """Codes about the request itself; what they mean is for the adapter to say."""
@@ -42,6 +49,7 @@ EXPIRED = frozenset({"ExpiredTokenException", "ExpiredToken"})
 ADVICE = (
     ("AccessDenied", "allow the role of the task this action on this resource"),
     ("ResourceNotFound", "create it, or correct its name and region in the configuration"),
+    ("QueueDoesNotExist", "create it, or correct its name and region in the configuration"),
     ("UnrecognizedClient", "check the credentials and the region they are valid for"),
     ("InvalidClientTokenId", "check the credentials and the region they are valid for"),
     ("ExpiredToken", "renew the credentials"),
@@ -134,8 +142,10 @@ def _passing(asked: Asked, code: str, message: str) -> str:
 
 
 def _has_expired(code: str, message: str) -> bool:
-    """AWS: "Signature expired: <date> is now earlier than <now> (<now + 5 min> - 5 min.)"; some say RequestExpired."""
-    return code == "RequestExpired" or (code.startswith("InvalidSignature") and "expired" in message.lower())
+    """AWS: "Signature expired: <date> is now earlier than <now> (<now + 5 min> - 5 min.)"; some say RequestExpired, and
+    SQS has called it SignatureDoesNotMatch."""
+    is_of_signature = code.startswith(("InvalidSignature", "SignatureDoesNotMatch"))
+    return code == "RequestExpired" or (is_of_signature and "expired" in message.lower())
 
 
 def _advice(code: str, asked: Asked, answer: Answer) -> str:

@@ -6,13 +6,14 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from replicator.aws.transport import JsonApi, decoded
+from replicator.aws.transport import JsonApi, Reply, ServiceError, decoded
+from replicator.errors import Misconfigured
 
 SERVICE = "sqs"
 PREFIX = "AmazonSQS"
 
 BATCH_MAX = 10
-"""Messages of one call. Source: SQS Developer Guide, "Amazon SQS message quotas"."""
+"""Messages of one call. Source: SQS Developer Guide, "Amazon SQS message quotas"; others: `core.queue_messages`."""
 SYSTEM_ATTRIBUTES = ("SentTimestamp", "MessageGroupId", "ApproximateReceiveCount")
 
 T = TypeVar("T")
@@ -37,13 +38,20 @@ class _QueueUrl(Struct, rename="pascal"):
     queue_url: str
 
 
-class _Failed(Struct, rename="pascal"):
+class Failed(Struct, rename="pascal"):
     id: str
     code: str
+    sender_fault: bool = False
+    message: str = ""
+
+
+class _Successful(Struct, rename="pascal"):
+    id: str
 
 
 class _BatchResult(Struct, rename="pascal"):
-    failed: list[_Failed] = []
+    successful: list[_Successful] = []
+    failed: list[Failed] = []
 
 
 _messages = msgspec.json.Decoder(_Messages)
@@ -53,7 +61,7 @@ _batch_result = msgspec.json.Decoder(_BatchResult)
 
 
 class SqsApi:
-    """Each call raises TransientError, Misconfigured or ServiceError."""
+    """Each call raises TransientError, Misconfigured or ServiceError; the one write InDoubt as well."""
 
     def __init__(self, api: JsonApi, queue: str, timeout_s: float) -> None:
         self.queue = queue
@@ -65,6 +73,24 @@ class SqsApi:
         """CreatedTimestamp and MessageRetentionPeriod in seconds, and whatever else there is."""
         request = {"QueueUrl": await self._queue_url(), "AttributeNames": ["All"]}
         return (await self._call("GetQueueAttributes", request, _attributes)).attributes
+
+    async def ask(self, signed_ms: int | None) -> Reply:
+        """A harmless call, dated ``signed_ms`` (now by default): code ``late`` when that had expired."""
+        request = {"QueueUrl": await self._queue_url(), "AttributeNames": ["QueueArn"]}
+        return await self._sent("GetQueueAttributes", request, signed_ms=signed_ms)
+
+    async def send(self, entries: Sequence[Mapping[str, object]], signed_ms: int | None) -> tuple[Reply, list[Failed]]:
+        """Up to ten, with their places as ids; which of them are not stored. Dated ``signed_ms`` (now by default).
+
+        Raises ValueError when the answer does not say of each what became of it.
+        """
+        request = {"QueueUrl": await self._queue_url(), "Entries": entries}
+        reply = await self._sent("SendMessageBatch", request, is_write=True, signed_ms=signed_ms)
+        result = _batch_result.decode(reply.body)
+        told = sorted([stored.id for stored in result.successful] + [failed.id for failed in result.failed])
+        if told != sorted(str(entry["Id"]) for entry in entries):
+            raise ValueError(f"of {len(entries)} messages it tells of {len(told)}")
+        return reply, result.failed
 
     async def receive(self, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to ten; waits for the first one. Others get them when the visibility ends."""
@@ -97,13 +123,30 @@ class SqsApi:
 
     async def _queue_url(self) -> str:
         if not self._url:
-            self._url = (await self._call("GetQueueUrl", {"QueueName": self.queue}, _queue_url)).queue_url
+            try:
+                found = await self._call("GetQueueUrl", {"QueueName": self.queue}, _queue_url)
+            except (ServiceError, Misconfigured) as exc:
+                raise Misconfigured(f"queue {self.queue}: {exc}", code=exc.code) from exc
+            self._url = found.queue_url
         return self._url
 
     async def _call(
         self, operation: str, request: Mapping[str, object], decoder: msgspec.json.Decoder[T], extra_s: float = 0
     ) -> T:
         # None of them is a write that could do harm when it is repeated, or when it takes effect unknown to us.
+        return decoded(decoder, await self._sent(operation, request, extra_s=extra_s), "SQS")
+
+    async def _sent(
+        self,
+        operation: str,
+        request: Mapping[str, object],
+        *,
+        is_write: bool = False,
+        signed_ms: int | None = None,
+        extra_s: float = 0,
+    ) -> Reply:
         body = msgspec.json.encode(request)
-        reply = await self._api.call(operation, body, is_write=False, timeout_s=self._timeout_s + extra_s)
-        return decoded(decoder, reply, "SQS")
+        signed_s = None if signed_ms is None else signed_ms / 1000
+        return await self._api.call(
+            operation, body, is_write=is_write, timeout_s=self._timeout_s + extra_s, signed_s=signed_s
+        )

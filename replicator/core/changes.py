@@ -1,9 +1,9 @@
 """Change data capture: what a table's change record says, as an event for the hub.
 
-How it works: a change record of DynamoDB Streams is decoded whole. The rules of its source tell whether the change was
-written in this region and is to be told; if so, it becomes an event in the envelope of aws-lambda-stream, the item's
-own event (`outbox`), or is passed on as it is (`raw`). Events are written with their members in order of name, so the
-same record gives the same bytes whoever reads it again.
+How it works: a change record of DynamoDB Streams is decoded whole (the other feed of a table: `core.cdc_dynamodb`). The
+rules of its source tell whether the change was written in this region and is to be told; if so, it becomes an event in
+the envelope of aws-lambda-stream, the item's own event (`outbox`), or is passed on as it is (`raw`). Events are written
+with their members in order of name, so the same record gives the same bytes whoever reads it again.
 
 Why nothing loops: a change that replication of the table (or a sink of ours) made here is told by the writer's region
 in the item, and dropped. A rule that can't tell puts the record into quarantine instead of guessing.
@@ -11,10 +11,10 @@ in the item, and dropped. A rule that can't tell puts the record into quarantine
 
 import re
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from replicator.core.formats import Decoded, JsonFormat
 from replicator.core.model import Region
@@ -30,6 +30,8 @@ TTL_PRINCIPAL = ("Service", "dynamodb.amazonaws.com")
 """Type and principal of a deletion by time to live: DynamoDB Developer Guide, "DynamoDB Streams and Time to Live"."""
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 ID_BYTES = 16
+TIME_MAX = 2**53
+"""Up to here a float is exact, and the time in microseconds an integer of 64 bits."""
 
 Image = dict[str, dict[str, Any]]
 """Attributes by name, in DynamoDB's JSON: ``{"total": {"N": "5"}}``."""
@@ -66,17 +68,22 @@ class _Identity(Struct):
     principalId: str = ""  # noqa: N815 - the vendor's name
 
 
-class _Data(Struct, rename="pascal"):
-    sequence_number: str
-    approximate_creation_date_time: float
+class ChangeData(Struct, rename="pascal"):
+    """Of both feeds. Only DynamoDB Streams has the sequence number, only the feed on Kinesis the precision."""
+
+    approximate_creation_date_time: Annotated[float, Meta(ge=0, le=TIME_MAX)]
+    approximate_creation_date_time_precision: Literal["MILLISECOND", "MICROSECOND"] = "MILLISECOND"
+    sequence_number: str = ""
+    keys: Image | None = None
     new_image: Image | None = None
     old_image: Image | None = None
 
 
-class _Change(Struct, rename="camel"):
+class Change(Struct, rename="camel"):
     event_name: Literal["INSERT", "MODIFY", "REMOVE"]
-    dynamodb: _Data
+    dynamodb: ChangeData
     user_identity: _Identity | None = None
+    table_name: str = ""
 
     @property
     def image(self) -> Image:
@@ -89,7 +96,7 @@ class _Change(Struct, rename="camel"):
         return who is not None and (who.Type or who.type, who.PrincipalId or who.principalId) == TTL_PRINCIPAL
 
 
-_changes = msgspec.json.Decoder(_Change)
+_changes = msgspec.json.Decoder(Change)
 
 
 class ChangeFormat:
@@ -107,22 +114,28 @@ class ChangeFormat:
             change = _changes.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise PoisonEvent("bad_change", f"no change record of DynamoDB: {exc}") from exc
+        try:
+            return self._decoded(change, data)
+        except RecursionError as exc:
+            raise PoisonEvent("bad_change", f"an item nested deeper than DynamoDB allows: {exc}") from exc
+
+    def _decoded(self, change: Change, data: bytes) -> Decoded:
         reason = self._why_not(change)
         if reason is not None:
             return Decoded(None, None, b"", b"", drop=reason)
         match self._rules.mode:
             case "image":
-                return self._events.decode(_encode(self._event(change)))
+                return self._events.decode(encode_sorted(self._event(change)))
             case "outbox":
                 return self._outbox(change)
             case "raw":
-                decoded = self._events.decode(_encode(msgspec.json.decode(data)))
+                decoded = self._events.decode(encode_sorted(msgspec.json.decode(data)))
                 decoded.event_id = self._id(change)
                 return decoded
 
     # --- whether it is told ----------------------------------------------------------------------------------------
 
-    def _why_not(self, change: _Change) -> str | None:
+    def _why_not(self, change: Change) -> str | None:
         """The reason to drop the change. Raises PoisonEvent where nobody can tell."""
         rules, data = self._rules, change.dynamodb
         if change.event_name == "MODIFY" and _visible(data.new_image) == _visible(data.old_image):
@@ -137,7 +150,7 @@ class ChangeFormat:
             return "outbox_change"
         return None
 
-    def _is_local(self, change: _Change) -> bool:
+    def _is_local(self, change: Change) -> bool:
         rules = self._rules
         if rules.written_here == "all":
             return True
@@ -159,31 +172,46 @@ class ChangeFormat:
 
     # --- what is told ----------------------------------------------------------------------------------------------
 
-    def _id(self, change: _Change) -> str:
+    def _id(self, change: Change) -> str:
         """The same whoever reads the record, and for no other record of the region: the stream's own ids differ between
         the regions of a global table, so they are left alone."""
-        data, rules = change.dynamodb, self._rules
-        place = f"{rules.here}\n{rules.table}\n{data.sequence_number}\n{_ms(data)}"
-        return blake2b(place.encode(), digest_size=ID_BYTES).hexdigest()
+        return blake2b(self._place(change), digest_size=ID_BYTES).hexdigest()
 
-    def _event(self, change: _Change) -> dict[str, object]:
+    def _place(self, change: Change) -> bytes:
+        """What no other record of the region has."""
+        number = change.dynamodb.sequence_number
+        if not number:
+            raise PoisonEvent("bad_change", "no change record of DynamoDB Streams: it has no SequenceNumber")
+        return f"{self._rules.here}\n{self._rules.table}\n{number}\n{self._ms(change)}".encode("utf-8", "surrogatepass")
+
+    def _ms(self, change: Change) -> int:
+        """When the item was changed. DynamoDB Streams has seconds."""
+        return round(change.dynamodb.approximate_creation_date_time * 1000)
+
+    def _table(self, _: Change) -> str:
+        return self._rules.table
+
+    def _images(self, change: Change) -> dict[str, object]:
+        new, old = change.dynamodb.new_image, change.dynamodb.old_image
+        return {
+            "new": None if new is None else _plain_image(new),
+            "old": None if old is None else _plain_image(old),
+        }
+
+    def _event(self, change: Change) -> dict[str, object]:
         """In the envelope of aws-lambda-stream: id, type, timestamp, tags, raw."""
-        data, rules = change.dynamodb, self._rules
         return {
             "id": self._id(change),
             "type": f"{self._entity(change)}-{self._verb(change)}",
-            "timestamp": _ms(data),
-            "tags": {"region": rules.here, "table": rules.table},
-            "raw": {
-                "new": None if data.new_image is None else _plain_image(data.new_image),
-                "old": None if data.old_image is None else _plain_image(data.old_image),
-            },
+            "timestamp": self._ms(change),
+            "tags": {"region": self._rules.here, "table": self._table(change)},
+            "raw": self._images(change),
         }
 
-    def _entity(self, change: _Change) -> str:
-        return _text(change.image.get(self._rules.entity_attribute)) or self._rules.entity or self._rules.table
+    def _entity(self, change: Change) -> str:
+        return _text(change.image.get(self._rules.entity_attribute)) or self._rules.entity or self._table(change)
 
-    def _verb(self, change: _Change) -> str:
+    def _verb(self, change: Change) -> str:
         if change.event_name != "MODIFY":
             return "created" if change.event_name == "INSERT" else "deleted"
         was, is_now = self._is_deleted(change.dynamodb.old_image), self._is_deleted(change.dynamodb.new_image)
@@ -194,7 +222,7 @@ class ChangeFormat:
     def _is_deleted(self, image: Image | None) -> bool:
         return (image or {}).get(self._rules.deleted_attribute) == {"BOOL": True}
 
-    def _outbox(self, change: _Change) -> Decoded:
+    def _outbox(self, change: Change) -> Decoded:
         """The event that the item carries: a map, or text with a JSON object."""
         name = self._rules.outbox_attribute
         value = change.image.get(name)
@@ -202,7 +230,7 @@ class ChangeFormat:
         if text is not None:
             decoded = self._events.decode(text.encode())
         elif value is not None and "M" in value:
-            decoded = self._events.decode(_encode(_plain(value)))
+            decoded = self._events.decode(encode_sorted(_plain(value)))
         else:
             raise PoisonEvent("no_outbox_event", f"attribute {name!r} is neither a map nor text with a JSON object")
         if decoded.tag is not None:
@@ -211,12 +239,9 @@ class ChangeFormat:
         return decoded
 
 
-def _encode(value: object) -> bytes:
+def encode_sorted(value: object) -> bytes:
+    """JSON whose bytes depend on nothing but the value."""
     return msgspec.json.encode(value, order="sorted")
-
-
-def _ms(data: _Data) -> int:
-    return round(data.approximate_creation_date_time * 1000)
 
 
 def _visible(image: Image | None) -> Image:

@@ -13,7 +13,7 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from functools import lru_cache
 from re import compile as pattern
-from typing import Literal, Protocol, TypeVar, cast
+from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -236,10 +236,14 @@ class _LambdaTags(Struct):
     region: str | None = None
 
 
+_Tags: TypeAlias = _LambdaTags | str | None
+"""Text where aws-lambda-stream compressed them, as it does with any large member (its src/utils/compression.js)."""
+
+
 class _LambdaEvent(Struct, rename={"tag": RESERVED_KEY}):
     id: str
     type: str
-    tags: _LambdaTags | None = None
+    tags: _Tags = None
     tag: Raw = Raw()
     traceparent: Raw = Raw()
 
@@ -250,7 +254,7 @@ class LambdaStreamFormat:
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(_LambdaEvent)
         self._splice = _Splice(RESERVED_KEY)
-        self.skim = Skim("id", [("type", str), ("tags", _LambdaTags | None, None)])
+        self.skim = Skim("id", [("type", str), ("tags", _Tags, None)])
 
     def decode(self, data: bytes) -> Decoded:
         event = _decode(self._decoder, data)
@@ -259,7 +263,7 @@ class LambdaStreamFormat:
         raw = bytes(event.tag) or None
         tag = decode_tag(raw) if raw is not None else None
         head, tail = self._splice.cut(data, raw)
-        hint = event.tags.region if event.tags else None
+        hint = event.tags.region if isinstance(event.tags, _LambdaTags) else None
         return Decoded(event.id, tag, head, tail, _raw_trace(bytes(event.traceparent)), hint)
 
 

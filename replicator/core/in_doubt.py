@@ -30,11 +30,16 @@ what it doesn't know, until it writes a checkpoint), and none recorded means the
 (window and three margins) is for that, and for whenever the fence is not to be trusted: an expired request is not
 refused, or clocks are off. Three margins, because an owner of an older version dates by its own wall clock, which may
 be a margin ahead of the peer's, and both of the peer's machines a margin apart on the other side.
+
+Sent again without proof: a sink that drops repetitions by an id of ours drops what it takes within a time of the first
+that it took (`is_repeat_dropped`). All that it took of an event, it took between the first attempt and the answer to
+the last one, or the end of those that nobody answered. Where that fits into the time, at most one is stored.
 """
 
 from msgspec import Struct
 
 from replicator.core.model import Checkpoint
+from replicator.core.peer_clock import PeerTime
 
 SIGNATURE_WINDOW_MS = 300_000
 """How long after its date AWS takes a request: "within five minutes of the timestamp in the request" (AWS IAM User
@@ -76,6 +81,29 @@ class Dated(Struct, frozen=True):
     date_ms: int
     peer_ms: int
     lifetime_ms: int | None
+
+
+class Attempts(Struct, frozen=True):
+    """Of one event, that may have stored it: not before ``since_ms`` and not after ``until_ms``, by the peer's
+    clock."""
+
+    since_ms: int
+    until_ms: int
+
+    def joined(self, other: "Attempts | None") -> "Attempts":
+        """Both."""
+        if other is None:
+            return self
+        return Attempts(min(self.since_ms, other.since_ms), max(self.until_ms, other.until_ms))
+
+
+def is_repeat_dropped(before: Attempts, answered: PeerTime, dropped_ms: int | None, rules: FenceRules) -> bool:
+    """Whether of an event that was sent again, and taken by the time ``answered``, surely no second copy is stored.
+
+    ``dropped_ms``: how long the sink drops repetitions, None when it does not.
+    """
+    latest_ms = max(answered.latest_ms + rules.margin_ms, before.until_ms)
+    return dropped_ms is not None and latest_ms <= before.since_ms + dropped_ms
 
 
 def dated(peer_ms: int, lifetime_ms: int | None, rules: FenceRules) -> Dated:

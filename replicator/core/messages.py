@@ -5,7 +5,7 @@ ids of messages and of EventBridge are new with every sending; without one an ev
 redelivery keeps.
 
 Why nothing loops: what bears a tag was brought here by replication. Where the tag stands first, whoever fills the hub
-sees it; in the detail of a bus's event it is looked for here.
+sees it; in the detail of a bus's event, and where CloudEvents have it, it is looked for here.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from replicator.core.formats import Decoded, JsonFormat
+from replicator.core.formats import CLOUDEVENTS_ATTRIBUTE, Decoded, JsonFormat
 from replicator.core.routing import REPLICA
 from replicator.core.skim import MISSING, RESERVED_KEY, skim_nothing
 from replicator.errors import PoisonEvent
@@ -22,17 +22,23 @@ from replicator.errors import PoisonEvent
 Envelope = Literal["none", "eventbridge"]
 
 
-class _Detail(Struct, rename={"tag": RESERVED_KEY}):
+class _Tagged(Struct, rename={"tag": RESERVED_KEY, "text_tag": CLOUDEVENTS_ATTRIBUTE}):
     tag: Raw = MISSING
+    text_tag: Raw = MISSING
+
+    @property
+    def is_replica(self) -> bool:
+        return self.tag is not MISSING or self.text_tag is not MISSING
 
 
 class _EventBridgeEvent(Struct, rename={"detail_type": "detail-type"}):
     id: str
     detail_type: str
     source: str
-    detail: _Detail
+    detail: _Tagged
 
 
+_tagged = msgspec.json.Decoder(_Tagged)
 _envelopes = msgspec.json.Decoder(_EventBridgeEvent)
 
 
@@ -52,15 +58,17 @@ class MessageFormat:
         decoded = self._events.decode(data)
         if decoded.tag is not None:
             return decoded
-        if self._envelope == "eventbridge" and self._is_replica(data):
+        if self._is_replica(data):
             decoded.drop = REPLICA
         decoded.event_id = text_at(data, self._id_path)
         return decoded
 
     def _is_replica(self, data: bytes) -> bool:
         """Raises PoisonEvent for what is no event of EventBridge."""
+        if self._envelope == "none":
+            return _tagged.decode(data).is_replica
         try:
-            return _envelopes.decode(data).detail.tag is not MISSING
+            return _envelopes.decode(data).detail.is_replica
         except msgspec.ValidationError as exc:
             raise PoisonEvent("bad_envelope", f"no event of EventBridge: {exc}") from exc
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 Region = NewType("Region", str)
 SourceName = NewType("SourceName", str)
 LinkName = NewType("LinkName", str)
-"""``<source>:<peer region>``, for example ``orders:eu-west-1``."""
+"""``<source>:<peer region>``, for example ``orders:eu-west-1``; ``orders:lake`` for the link into the lake."""
 ShardId = NewType("ShardId", str)
 EventId = NewType("EventId", str)
 SequenceNumber = NewType("SequenceNumber", int)

@@ -10,11 +10,11 @@ killed, because those are gone. The proxies run in this process's event loop, wh
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from aiobotocore.session import get_session
@@ -23,7 +23,17 @@ from redis.asyncio import Redis
 
 from replicator.adapters.dynamodb_leases import ensure_table
 from replicator.dev.clients import kinesis_client
-from replicator.dev.environment_config import LEASE_TABLE, QUEUE, Layout, config_variables, render_config
+from replicator.dev.environment_config import (
+    CDC_FORMATS,
+    LEASE_TABLE,
+    OUTLET_BUS,
+    OUTLET_QUEUE,
+    QUEUE,
+    Layout,
+    config_variables,
+    lake_bucket,
+    render_config,
+)
 from replicator.dev.environment_worker import STATUS_S, Worker, WorkerStatus
 from replicator.dev.launch import Ready, aws_ready, start_aws
 from replicator.dev.processes import Child, ChildError
@@ -105,20 +115,17 @@ class Environment:
         started[region] = RegionParts(region, ready, aws, valkey, lease_proxy)
 
     async def _make_hub(self, region: str, kinesis: str, aws: str) -> None:
-        await asyncio.to_thread(_make_stream, kinesis, region, self.layout)
-        dynamodb = get_session().create_client(
-            "dynamodb", endpoint_url=aws, region_name=region, config=Config(proxies={}), **CREDENTIALS
-        )
-        async with dynamodb as client:
+        await asyncio.to_thread(_make_streams, kinesis, region, self.layout)
+        async with _client("dynamodb", aws, region) as client:
             await ensure_table(client, LEASE_TABLE)
             if self.layout.table != "none":
                 await client.create_table(**DEFINITION)
-        if self.layout.queue:
-            sqs = get_session().create_client(
-                "sqs", endpoint_url=aws, region_name=region, config=Config(proxies={}), **CREDENTIALS
-            )
-            async with sqs as client:
-                await client.create_queue(QueueName=QUEUE)
+        if self.layout.queue or self.layout.outlets:
+            await _make_queues(aws, region)
+        if self.layout.outlets:
+            await _make_bus(aws, region)
+        if self.layout.lake:
+            await _make_lake(aws, region)
 
     def quarantined(self) -> int:
         """Files in the quarantine of all regions."""
@@ -128,7 +135,7 @@ class Environment:
         kinesis = {target: self._proxies[parts.region, target].url for target in self.regions}
         variables = config_variables(
             kinesis,
-            aws=parts.lease_proxy.url,
+            {target: self.regions[target].lease_proxy.url for target in self.regions},
             redis=parts.valkey.url,
             quarantine=self.quarantine / parts.region,
         )
@@ -230,10 +237,42 @@ async def together(steps: Iterable[Coroutine[None, None, None]]) -> None:
         raise errors.exceptions[0] from errors
 
 
-def _make_stream(url: str, region: str, layout: Layout) -> None:
+def _client(service: str, url: str, region: str) -> AbstractAsyncContextManager[Any]:
+    return get_session().create_client(  # type: ignore[no-any-return]  # aiobotocore is not typed
+        service, endpoint_url=url, region_name=region, config=Config(proxies={}), **CREDENTIALS
+    )
+
+
+async def _make_queues(url: str, region: str) -> None:
+    async with _client("sqs", url, region) as client:
+        await client.create_queue(QueueName=QUEUE)
+        await client.create_queue(QueueName=OUTLET_QUEUE, Attributes={"FifoQueue": "true"})
+
+
+async def _make_lake(url: str, region: str) -> None:
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    async with _client("s3", url, region) as client:
+        await client.create_bucket(Bucket=lake_bucket(region), **place)
+
+
+async def _make_bus(url: str, region: str) -> None:
+    """With a rule that sends what replication puts there to a queue of the bus's name."""
+    async with _client("sqs", url, region) as client:
+        queue = await client.create_queue(QueueName=OUTLET_BUS)
+        asked = await client.get_queue_attributes(QueueUrl=queue["QueueUrl"], AttributeNames=["QueueArn"])
+    async with _client("events", url, region) as client:
+        await client.create_event_bus(Name=OUTLET_BUS)
+        names = {"Name": OUTLET_BUS, "EventBusName": OUTLET_BUS}
+        await client.put_rule(**names, EventPattern='{"source": ["replicator"]}')
+        target = {"Id": "queue", "Arn": asked["Attributes"]["QueueArn"]}
+        await client.put_targets(Rule=OUTLET_BUS, EventBusName=OUTLET_BUS, Targets=[target])
+
+
+def _make_streams(url: str, region: str, layout: Layout) -> None:
     client = kinesis_client(url, region)
     try:
-        client.create_stream(StreamName=layout.stream, ShardCount=layout.shards)
-        client.get_waiter("stream_exists").wait(StreamName=layout.stream, WaiterConfig={"Delay": 1})
+        for name in (layout.stream, *(CDC_FORMATS if layout.cdc else ())):
+            client.create_stream(StreamName=name, ShardCount=layout.shards)
+            client.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
     finally:
         client.close()

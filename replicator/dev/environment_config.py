@@ -12,6 +12,8 @@ LEASE_TABLE = "replicator-leases"
 SOURCE = "orders"
 TABLE_SOURCE = "orders-table"
 QUEUE_SOURCE, QUEUE = "orders-queue", "orders"
+CDC_FORMATS = ("dynamodb", "dms", "debezium")
+OUTLET_QUEUE, OUTLET_BUS = "orders-replicas.fifo", "orders-replicas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +43,63 @@ class Layout:
     """Whether every region has a table whose changes go to its hub, and how they are told."""
     queue: bool = False
     """Whether every region has a queue whose messages go to its hub."""
+    cdc: bool = False
+    """Whether every region has streams of change records, named as `CDC_FORMATS`, that go to its hub."""
+    outlets: bool = False
+    """Whether the hubs' events go to a FIFO queue and a bus of every other region as well."""
+    lake: bool = False
+    """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
 
 
 def render_config(layout: Layout) -> str:
     """The YAML text; `config_variables` gives what its variables stand for."""
     return TEMPLATE.format(
-        regions="".join(REGION.format(region=region, variable=_variable(region)) for region in layout.regions),
+        regions="".join(
+            REGION.format(region=region, kinesis=_variable("KINESIS", region), aws=_variable("AWS", region))
+            for region in layout.regions
+        ),
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,
+        lake=", lake: lake" if layout.lake else "",
+        lake_sink=_lake_sink(layout) if layout.lake else "",
         queue_source=QUEUE_LINE if layout.queue else "",
+        cdc_sources="".join(CDC_LINE.format(format=name) for name in CDC_FORMATS) if layout.cdc else "",
+        outlet_sources=OUTLET_SOURCES.format(layout=layout) if layout.outlets else "",
+        outlet_sinks=OUTLET_SINKS if layout.outlets else "",
         table_source=""
         if layout.table == "none"
         else TABLE_LINE.format(name=TABLE_SOURCE, table=TABLE, mode=layout.table),
+        # Written out, verify would be asked of queues and buses too.
+        in_doubt="" if layout.in_doubt == "verify" else f"  in_doubt: {layout.in_doubt}\n",
         wait="null" if layout.in_doubt_wait_s is None else f"{layout.in_doubt_wait_s:g}",
         layout=layout,
     )
 
 
-def config_variables(kinesis: Mapping[str, str], *, aws: str, redis: str, quarantine: Path) -> dict[str, str]:
-    """A worker's variables: every region's Kinesis, and DynamoDB and Valkey of its own region, as URLs."""
+def config_variables(
+    kinesis: Mapping[str, str], aws: Mapping[str, str], *, redis: str, quarantine: Path
+) -> dict[str, str]:
+    """A worker's variables: every region's Kinesis and the rest of its AWS, and the Valkey of its own, as URLs."""
     return {
-        **{_variable(region): url for region, url in kinesis.items()},
-        "AWS_OF_THIS_REGION": aws,
+        **{_variable("KINESIS", region): url for region, url in kinesis.items()},
+        **{_variable("AWS", region): url for region, url in aws.items()},
         "REDIS_OF_THIS_REGION": redis,
         "QUARANTINE": str(quarantine),
     }
 
 
-def _variable(region: str) -> str:
-    return f"KINESIS_{region.upper().replace('-', '_')}"
+def lake_bucket(region: str) -> str:
+    return f"orders-lake-{region}"
+
+
+def _lake_sink(layout: Layout) -> str:
+    buckets = ", ".join(f"{region}: {lake_bucket(region)}" for region in layout.regions)
+    return f"  lake: {{kind: s3, bucket: orders-lake, linger_s: 1, buckets: {{{buckets}}}}}\n"
+
+
+def _variable(service: str, region: str) -> str:
+    return f"{service}_{region.upper().replace('-', '_')}"
 
 
 def _topology(layout: Layout) -> str:
@@ -85,13 +114,27 @@ def _topology(layout: Layout) -> str:
 
 REGION = """\
   {region}:
-    endpoints: {{kinesis: "${{{variable}}}", dynamodb: "${{AWS_OF_THIS_REGION}}",
-                dynamodb_streams: "${{AWS_OF_THIS_REGION}}", sqs: "${{AWS_OF_THIS_REGION}}"}}
+    endpoints: {{kinesis: "${{{kinesis}}}", dynamodb: "${{{aws}}}", dynamodb_streams: "${{{aws}}}", sqs: "${{{aws}}}",
+                events: "${{{aws}}}", s3: "${{{aws}}}"}}
 """
 
 QUEUE_LINE = f"""\
   {QUEUE_SOURCE}:
     {{kind: sqs, queue: {QUEUE}, wait_s: 0, visibility_s: 10, partition_key_field: key, sink: hub}}
+"""
+
+CDC_LINE = """\
+  {format}: {{kind: cdc, stream: {format}, format: {format}, start: trim_horizon, sink: hub}}
+"""
+
+OUTLET_SOURCES = """\
+  orders-to-queue: {{kind: kinesis, stream: {layout.stream}, start: trim_horizon, sink: replicas-queue}}
+  orders-to-bus: {{kind: kinesis, stream: {layout.stream}, start: trim_horizon, sink: replicas-bus}}
+"""
+
+OUTLET_SINKS = f"""\
+  replicas-queue: {{kind: sqs, queue: {OUTLET_QUEUE}}}
+  replicas-bus: {{kind: eventbridge, bus: {OUTLET_BUS}}}
 """
 
 TABLE_LINE = """\
@@ -105,15 +148,14 @@ regions:
 topology: {topology}
 
 sources:
-  {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub}}
-{table_source}{queue_source}
+  {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub{lake}}}
+{table_source}{queue_source}{cdc_sources}{outlet_sources}
 sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
-
+{outlet_sinks}{lake_sink}
 link_defaults:
   aggregate: {layout.aggregate}
-  in_doubt: {layout.in_doubt}
-  request_lifetime_s: {layout.request_lifetime_s:g}
+{in_doubt}  request_lifetime_s: {layout.request_lifetime_s:g}
   # For as long as a request lives, one of a lost worker may still arrive. Here the environment has proof: it ended the
   # worker's process itself, and what the process had sent is on this machine's loopback, behind a proxy that resets its
   # connections when a region is cut off. So a short wait is enough; workers, who don't know of this, count possible

@@ -6,6 +6,7 @@ settled: only then does the claim store know it.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 
@@ -40,8 +41,66 @@ def _event(prepared: Prepared) -> bytes:
     return prepared.record.data if prepared.decoded is None else prepared.decoded.with_tag(NO_TAG)
 
 
-class Admission:
-    """The gate of one (link, shard)."""
+class Gate(ABC):
+    """What records of one (link, shard) pass, or are put away at."""
+
+    def __init__(self, link: Link, preparer: Preparer, quarantine: Quarantine, held: HeldKeys, clock: Clock) -> None:
+        self._link = link
+        self._held = held
+        self._preparer = preparer
+        self._quarantine = quarantine
+        self._clock = clock
+        self._size_max = link.sink.limits.record_bytes_max
+
+    @abstractmethod
+    async def admit(self, span: Span, records: Sequence[Prepared]) -> list[Item]:
+        """The events to claim, in source order; ``span.pending`` counts them."""
+
+    @abstractmethod
+    def settled(self, span: Span) -> None:
+        """The claim store knows the span's events, or was away: later copies are for it to judge."""
+
+    def _oversize(self, size: int) -> PoisonEvent:
+        limit = f"{self._link.name} takes {self._size_max}"
+        return PoisonEvent("oversize", f"{size} bytes with tag and key, {limit}")
+
+    async def quarantine(self, prepared: Prepared, poison: PoisonEvent, attempts: int) -> None:
+        """Return when the event is stored there; until then the watermark waits."""
+        document = self._document(prepared, poison, attempts)
+        tries = 0
+        while True:
+            try:
+                if poison.reason != KEY_HELD:
+                    await self._held.hold(prepared.record.partition_key)
+                await self._quarantine.put(document)
+                break
+            except StoreUnavailable:
+                tries += 1
+                await asyncio.sleep(min(QUARANTINE_RETRY_MAX_S, QUARANTINE_RETRY_S * tries))
+        self._link.count("events_quarantined_total", reason=poison.reason)
+        logger.warning(
+            "event.quarantined",
+            link=self._link.name,
+            reason=poison.reason,
+            origin=prepared.origin.key,
+            detail=poison.detail,
+        )
+
+    def _document(self, prepared: Prepared, poison: PoisonEvent, attempts: int) -> Quarantined:
+        return Quarantined(
+            link=self._link.name,
+            reason=poison.reason,
+            detail=poison.detail,
+            origin=prepared.origin,
+            partition_key=prepared.record.partition_key,
+            data=prepared.record.data,
+            attempts=attempts,
+            at_ms=self._clock.now_ms(),
+        )
+
+
+class Admission(Gate):
+    """The gate of a link to a peer, or into the own hub."""
 
     def __init__(
         self,
@@ -52,20 +111,14 @@ class Admission:
         held: HeldKeys,
         clock: Clock,
     ) -> None:
-        self._link = link
-        self._held = held
+        super().__init__(link, preparer, quarantine, held, clock)
         self._router = router
-        self._preparer = preparer
-        self._quarantine = quarantine
-        self._clock = clock
-        self._size_max = link.sink.limits.record_bytes_max
         rules = link.settings.filters
         self._filter = None if rules.is_idle else Filter(rules)
         self._open: dict[bytes, Item] = {}
         self._decided: dict[Route | None, Forward | Drop] = {}
 
     async def admit(self, span: Span, records: Sequence[Prepared]) -> list[Item]:
-        """The events to claim, in source order; ``span.pending`` counts them."""
         # One loop, with little called in it: it runs for every event on every link.
         drops: Counter[str] = Counter()
         items: list[Item] = []
@@ -151,45 +204,6 @@ class Admission:
                 raise prepared.poison.anew()
         return self._preparer.entry(prepared)
 
-    def _oversize(self, size: int) -> PoisonEvent:
-        limit = f"{self._link.name} takes {self._size_max}"
-        return PoisonEvent("oversize", f"{size} bytes with tag and key, {limit}")
-
     def settled(self, span: Span) -> None:
-        """The claim store knows the span's events, or was away: later copies are for it to judge."""
         for item in span.items:
             del self._open[item.prepared.claim]
-
-    async def quarantine(self, prepared: Prepared, poison: PoisonEvent, attempts: int) -> None:
-        """Return when the event is stored there; until then the watermark waits."""
-        document = self._document(prepared, poison, attempts)
-        tries = 0
-        while True:
-            try:
-                if poison.reason != KEY_HELD:
-                    await self._held.hold(prepared.record.partition_key)
-                await self._quarantine.put(document)
-                break
-            except StoreUnavailable:
-                tries += 1
-                await asyncio.sleep(min(QUARANTINE_RETRY_MAX_S, QUARANTINE_RETRY_S * tries))
-        self._link.count("events_quarantined_total", reason=poison.reason)
-        logger.warning(
-            "event.quarantined",
-            link=self._link.name,
-            reason=poison.reason,
-            origin=prepared.origin.key,
-            detail=poison.detail,
-        )
-
-    def _document(self, prepared: Prepared, poison: PoisonEvent, attempts: int) -> Quarantined:
-        return Quarantined(
-            link=self._link.name,
-            reason=poison.reason,
-            detail=poison.detail,
-            origin=prepared.origin,
-            partition_key=prepared.record.partition_key,
-            data=prepared.record.data,
-            attempts=attempts,
-            at_ms=self._clock.now_ms(),
-        )

@@ -16,10 +16,8 @@ from typing import TypeVar
 import structlog
 from msgspec.structs import replace
 
-from replicator.core.claims import CHANGED, DONE
-from replicator.core.memory import run_end
+from replicator.core.claims import DONE
 from replicator.core.model import (
-    After,
     Checkpoint,
     ClaimMark,
     Position,
@@ -31,7 +29,7 @@ from replicator.core.model import (
 from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, PositionLost, TransientError
 from replicator.ports import Cursor, Queue
-from replicator.worker.admission import Admission, key_held
+from replicator.worker.admission import Gate, key_held
 from replicator.worker.claiming import Claiming
 from replicator.worker.doubt import Doubt
 from replicator.worker.held_keys import HeldKeys
@@ -43,7 +41,7 @@ from replicator.worker.recovery import Recovery
 from replicator.worker.room import Room
 from replicator.worker.settlement import Settlement
 from replicator.worker.shard_log import Batch, ShardLog
-from replicator.worker.span import Item, Span, whole_end
+from replicator.worker.span import Item, Span
 from replicator.worker.waiting import unless
 
 logger = structlog.get_logger(__name__)
@@ -66,7 +64,7 @@ class Channel:
         durable: Checkpoint,
         claiming: Claiming,
         recovery: Recovery,
-        admission: Admission,
+        admission: Gate,
         make_durable: Callable[[], Awaitable[None]],
         may_send: Callable[[], bool],
         share_bytes: Callable[[], int],
@@ -109,6 +107,7 @@ class Channel:
             settling = group.create_task(self._settlement.run())
             publishing = group.create_task(self._publisher.run())
             await self._until_taken_in(intake)
+            self._publisher.hurry()
             await self._until_settled()
             self._publisher.stop_taking()
             is_quiet = await self._until_quiet(publishing)
@@ -135,7 +134,7 @@ class Channel:
         """Every span settled; while draining only as long as the budget allows."""
         while self._settlement.open:
             if not self._draining.done():
-                await self._until_progress()
+                await self._unless_draining(self._settlement.progress())
                 continue
             if self.link.state != "up":
                 return
@@ -192,7 +191,7 @@ class Channel:
         page = self._at_hand() or await self._unless_draining(self._next())
         if page is None:
             return
-        run, rest = self._cut(page)
+        run, rest = self._room.cut(page)
         self._rest = rest if self._cursor is not None else None
         del page, rest
         if run.records or run.after != self._position:
@@ -212,18 +211,11 @@ class Channel:
             self._cursor = None
         return found
 
-    def _cut(self, page: Batch) -> tuple[Batch, Batch | None]:
-        """The first run of whole records that fits a span, and the rest."""
-        records_max = self.link.settings.span_records_max
-        sizes = [len(prepared.record.data) for prepared in page.records[:records_max]]
-        stop = whole_end(page.records, 0, run_end(sizes, 0, records_max, self._room.run_bytes_max))
-        if stop >= len(page.records):
-            return page, None
-        run = Batch(page.records[:stop], After(page.records[stop - 1].record.sequence), is_tip=False)
-        return run, Batch(page.records[stop:], page.after, page.is_tip)
-
     async def _until_progress(self) -> None:
+        """Until a span is settled or draining begins."""
+        self._publisher.hurry()
         await self._unless_draining(self._settlement.progress())
+        self._publisher.hurry(is_on=False)
 
     async def _next(self) -> Batch | None:
         try:
@@ -252,7 +244,12 @@ class Channel:
             await self._claim(span)
 
     async def _allow_attempts(self, span: Span) -> bool:
-        """Make the attempt floor durable before the first attempt; false when draining came first."""
+        """Make the attempt floor durable before the first attempt; false when draining came first.
+
+        Where sending again does no harm there is nothing to look for later, so there is no floor.
+        """
+        if self.link.settings.is_lake:
+            return True
         peer = self.link.peer_time_at_once() or await self._unless_draining(self.link.peer_time())
         if peer is None:
             return False
@@ -277,11 +274,8 @@ class Channel:
         return False
 
     async def _claim(self, span: Span) -> None:
-        claims = b"".join([item.prepared.claim for item in span.items])
-        span.batch, verdicts = await self._claiming.claim(claims)
+        span.batch, verdicts = await self._claiming.claim([item.prepared.claim for item in span.items])
         span.session = self._claiming.session
-        self.link.count("claims_total", len(verdicts), state="unclaimed" if span.batch is None else "claimed")
-        self.link.count("same_id_other_bytes_total", verdicts.count(CHANGED))
         if self._heritage.must_look_up(span.batch) and not await self._heritage.look_up(self._unless_draining):
             return
         items, done = span.items, self._done_before(span.items, verdicts)
@@ -290,8 +284,9 @@ class Channel:
         held = [item for item in items if item.is_held] if self._held.is_on else []
         if held:
             items = [item for item in items if not item.is_held]
-        if self._heritage.is_unproven:
-            self.link.count("possible_duplicates_total", len(items))
+        if unproven := self._heritage.unproven():
+            for item in items:
+                item.doubt = unproven
         self._publisher.add(items)
         self._settlement.close(done)
         for item in held:

@@ -5,12 +5,12 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 import structlog
 
-from replicator.core.claims import CLAIM_BYTES, NEW
+from replicator.core.claims import CHANGED, CLAIM_BYTES, NEW
 from replicator.core.model import SequenceNumber
 from replicator.errors import ClaimsLost, StoreUnavailable
 from replicator.ports import ClaimScope, ClaimSession, ClaimStore
@@ -48,8 +48,14 @@ class Claiming:
             self._batch = self.session.batch
         return self.session
 
-    async def claim(self, claims: bytes) -> tuple[int | None, bytes]:
+    async def claim(self, claims: Sequence[bytes]) -> tuple[int | None, bytes]:
         """(batch number, verdicts) as `ClaimStore.claim` gives them; (None, all ``n``) without a store."""
+        batch, verdicts = await self._claim(b"".join(claims))
+        self._link.count("claims_total", len(verdicts), state="unclaimed" if batch is None else "claimed")
+        self._link.count("same_id_other_bytes_total", verdicts.count(CHANGED))
+        return batch, verdicts
+
+    async def _claim(self, claims: bytes) -> tuple[int | None, bytes]:
         unclaimed = bytes([NEW]) * (len(claims) // CLAIM_BYTES)
         session = self.session or await self.attach()
         if session is None:
@@ -59,7 +65,7 @@ class Claiming:
             verdicts = await self._call(lambda: self._store.claim(session, batch, claims))
         except ClaimsLost as exc:
             self._lost(exc)
-            return await self.claim(claims)
+            return await self._claim(claims)
         if verdicts is None:
             return None, unclaimed
         self._batch = batch
@@ -122,3 +128,13 @@ class Claiming:
             if self._on_loss == "continue":
                 return None
             await asyncio.sleep(RETRY_S)
+
+
+class Unclaimed(Claiming):
+    """Where a repetition does no harm, nothing is claimed: every event is new, and the store is never asked."""
+
+    async def attach(self) -> None:
+        return None
+
+    async def claim(self, claims: Sequence[bytes]) -> tuple[int | None, bytes]:
+        return None, bytes([NEW]) * len(claims)

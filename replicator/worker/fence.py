@@ -103,5 +103,25 @@ class Fence:
         return peer.earliest_ms
 
 
+class Unfenced(Fence):
+    """Of a sink where a repetition does no harm: nobody is asked, nobody waits, and requests bear our own time."""
+
+    async def ask(self) -> None:
+        return
+
+    def sign(self) -> Dated:
+        now_ms = self._clock.now_ms()
+        return Dated(now_ms, now_ms, None)
+
+    def offset_ms(self) -> int:
+        return 0
+
+    def distrusted(self) -> str:
+        return ""
+
+    def wait_ms(self, _: int | None) -> tuple[int, bool]:
+        return 0, True
+
+
 def _now_s() -> float:
     return asyncio.get_running_loop().time()

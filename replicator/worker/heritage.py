@@ -14,7 +14,7 @@ the next owner may have to look as far back.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from replicator.core.in_doubt import covers, promised_ms, wider
+from replicator.core.in_doubt import Attempts, covers, promised_ms, wider
 from replicator.core.model import After, Checkpoint, ClaimMark, Lifetime, Origin
 from replicator.ports import ClaimSession
 from replicator.worker.claiming import Claiming
@@ -114,6 +114,13 @@ class Heritage:
             return False
         position = self._durable.position
         return not isinstance(position, After) or origin.sequence > position.sequence
+
+    def unproven(self) -> Attempts | None:
+        """When the former owner may have stored what was not found; None where nothing of the kind is to be feared."""
+        floor_ms = self._durable.attempt_floor_ms
+        if not self.is_unproven or floor_ms is None:
+            return None
+        return self._recovery.unproven_owner(floor_ms, self._promised_ms)
 
     @property
     def has_found(self) -> bool:

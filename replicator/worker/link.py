@@ -15,7 +15,7 @@ from replicator.core.peer_clock import PeerClock, PeerTime
 from replicator.errors import Misconfigured, TransientError
 from replicator.ports import Clock, Sink, Telemetry
 from replicator.worker.condition import Condition
-from replicator.worker.fence import Fence
+from replicator.worker.fence import Fence, Unfenced
 from replicator.worker.lookups import Lookups
 
 CLOCK_REFRESH_S = 15.0
@@ -34,9 +34,12 @@ class LinkSettings(Struct, frozen=True):
     ``request_lifetime_s``, ``signature_window_s``, ``clock_margin_s`` and ``in_doubt_wait_s`` (in place of the computed
     wait) are those of `core.in_doubt.FenceRules`. ``believe_after_s`` is longer than a lease is believed in
     (`core.peer_clock`). ``in_doubt_beyond`` says what becomes of events about which the peer can't give certainty.
+    ``ordering`` shard: all events of a shard are one lane, of which a request takes what it holds. ``linger_s``: how
+    long events may wait for a fuller request. ``is_lake``: the sink is one (`core.lake`), so everything goes there, and
+    sending again does no harm.
     """
 
-    ordering: Literal["key", "none"] = "key"
+    ordering: Literal["key", "none", "shard"] = "key"
     aggregate: Literal["none", "kpl"] = "none"
     in_flight_max: int = 4
     in_doubt: Literal["verify", "resend"] = "verify"
@@ -58,6 +61,8 @@ class LinkSettings(Struct, frozen=True):
     backoff_max_s: float = 20.0
     misconfigured_wait_s: float = 5.0
     filters: FilterRules = FilterRules()
+    linger_s: float = 0.0
+    is_lake: bool = False
 
     @property
     def fence(self) -> FenceRules:
@@ -99,7 +104,8 @@ class Link:
         self._peer = PeerClock(
             tolerance_ms=rules.tolerance_ms, window_ms=rules.window_ms, believe_after_s=settings.believe_after_s
         )
-        self.fence = Fence(self.name, sink, rules, self._peer, clock)
+        fence = Unfenced if settings.is_lake else Fence
+        self.fence = fence(self.name, sink, rules, self._peer, clock)
         bounds = {"records_max": settings.read_back_records_max, "bytes_max": settings.read_back_bytes_max}
         # Apart, so that a request in doubt need not wait for the reading of a takeover, which may take long.
         self.requests = Lookups(sink, **bounds)
@@ -111,8 +117,11 @@ class Link:
             self._resumed.set()
 
     async def run(self) -> None:
-        """Keep the estimate of the peer's clock fresh; a failure here is the peer's trouble like any other."""
-        while True:
+        """Keep the estimate of the peer's clock fresh; a failure here is the peer's trouble like any other.
+
+        Returns at once where nothing depends on it.
+        """
+        while not self.settings.is_lake:
             await self.wait_open()
             try:
                 await self._refresh_clock()
@@ -134,11 +143,15 @@ class Link:
 
     def peer_time_at_once(self) -> PeerTime | None:
         """The same without waiting; None where that would have to wait."""
-        return self._peer.at(_now_s()) if self.fence.decided.is_set() else None
+        return self.peer_estimate() if self.fence.decided.is_set() else None
+
+    def peer_estimate(self) -> PeerTime | None:
+        """Bounds of the peer's clock now, without waiting; None before the first answer."""
+        return self._peer.at(_now_s())
 
     def peer_estimate_ms(self) -> int | None:
-        """A lower bound of the peer's clock now, without waiting; None before the first answer."""
-        told = self._peer.at(_now_s())
+        """The lower one."""
+        told = self.peer_estimate()
         return None if told is None else told.earliest_ms
 
     @property

@@ -41,3 +41,19 @@ class Packing:
     def added_bytes(self) -> int:
         """What the request grew by."""
         return self._size - self._plain_bytes if self._count > 1 else 0
+
+
+class Filling:
+    """Which events may follow the head of their lane in its request, each as an entry of its own."""
+
+    def __init__(self, head: Item, limits: SinkLimits) -> None:
+        self._records_left = limits.records_max - 1
+        self._bytes_left = limits.request_bytes_max - head.size_bytes
+
+    def admits(self, item: Item) -> bool:
+        """Whether the next event of the lane follows; if so it is counted in."""
+        if self._records_left < 1 or item.size_bytes > self._bytes_left:
+            return False
+        self._records_left -= 1
+        self._bytes_left -= item.size_bytes
+        return True

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -63,6 +64,14 @@ class Prepared(Struct, eq=False, gc=False):
     def origin(self) -> Origin:
         tag = self.tag
         return self.birthplace.of(self.record) if tag is None else tag.origin
+
+
+class Known(NamedTuple):
+    """What an event is called, and how it came here."""
+
+    origin: Origin
+    event_id: str
+    path: tuple[Region, ...]
 
 
 class Preparer:
@@ -135,6 +144,19 @@ class Preparer:
         """Decode what was only skimmed, because it goes on from here."""
         full = self._decode(prepared.record)
         prepared.claim, prepared.decoded, prepared.poison = full.claim, full.decoded, full.poison
+
+    def known(self, prepared: Prepared) -> Known:
+        """Of any event, also one that goes nowhere from here; ``prepared`` stays as it is. Raises PoisonEvent."""
+        if prepared.event_id is not None:
+            return Known(prepared.origin, prepared.event_id, ())
+        is_full = prepared.decoded is not None or prepared.poison is not None
+        full = prepared if is_full else self._decode(prepared.record)
+        if full.poison is not None:
+            raise full.poison.anew()
+        if full.decoded is None:
+            return Known(full.origin, full.origin.key, ())
+        path = full.tag.path if full.tag is not None else ()
+        return Known(full.origin, self._event_id(full.record, full.decoded), path)
 
     def _route_from_here(self, generation: int) -> Route:
         return self._born_here.setdefault(generation, Route(generation, self._here))

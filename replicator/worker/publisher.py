@@ -15,15 +15,19 @@ from replicator.core.backoff import delay_s
 from replicator.core.in_doubt import Dated
 from replicator.core.lanes import Lanes
 from replicator.errors import Fenced, InDoubt, PoisonEvent, Refused, TransientError
+from replicator.ports import Entry
 from replicator.worker.admission import key_held
 from replicator.worker.held_keys import HeldKeys
+from replicator.worker.linger import Linger
 from replicator.worker.link import Link
-from replicator.worker.packing import Packing, entry_of
+from replicator.worker.packing import Filling, Packing, entry_of
 from replicator.worker.recovery import Recovery
 from replicator.worker.span import Item
 
 logger = structlog.get_logger(__name__)
 
+THE_SHARD = ""
+"""The one lane of a link whose order is the shard's."""
 Taken = list[tuple[object, Item]]
 """Heads by lane. Each travels as one record, with what is packed with it."""
 
@@ -52,6 +56,7 @@ class Publisher:
         self._refused: set[str] = set()
         """Keys of events that the peer refused, where keys are held."""
         self._lanes: Lanes[Item] = Lanes(attrgetter("size_bytes"))
+        self._linger = Linger(link.settings.linger_s)
         self._work = asyncio.Event()
         self._is_stopping = False
         self.in_flight = 0
@@ -67,9 +72,22 @@ class Publisher:
         return self._lanes.depth_max
 
     def add(self, items: Sequence[Item]) -> None:
-        by_key = self._link.settings.ordering == "key"
-        self._lanes.add([(item.entry.partition_key if by_key else id(item), item) for item in items])
+        if not self._lanes.waiting:
+            self._linger.begin(asyncio.get_running_loop().time())
+        match self._link.settings.ordering:
+            case "key":
+                self._lanes.add([(item.entry.partition_key, item) for item in items])
+            case "none":
+                self._lanes.add([(id(item), item) for item in items])
+            case "shard":
+                self._lanes.add([(THE_SHARD, item) for item in items])
         self._work.set()
+
+    def hurry(self, *, is_on: bool = True) -> None:
+        """While it is on nothing is added: what waits is sent without waiting for more."""
+        self._linger.is_hurried = is_on
+        if self._link.settings.linger_s:
+            self._work.set()
 
     def stop_taking(self) -> None:
         """Requests under way end; nothing new is sent."""
@@ -116,18 +134,34 @@ class Publisher:
                 if not self._link.is_open:
                     await self._until_open()
                     continue
+                is_enough = self._lanes.waiting >= limits.records_max
+                until_s = self._linger.until_s(loop.time(), is_enough=is_enough)
+                if until_s is not None:
+                    self._work.clear()
+                    await self._wait_for_work(until_s)
+                    continue
                 taken = self._lanes.take(limits.records_max, limits.request_bytes_max, loop.time())
                 if taken:
-                    return self._filled(taken)
+                    filled = self._filled(taken)
+                    if self._lanes.waiting:
+                        self._linger.begin(loop.time())
+                    return filled
             self._work.clear()
             await self._wait_for_work(self._lanes.next_wake_s())
         return []
 
     def _filled(self, heads: Taken) -> Taken:
-        """Each head, with aggregation together with those behind it that fit its record and the request."""
-        if self._link.settings.aggregate == "none":
+        """Each head, with aggregation together with those behind it that fit its record and the request.
+
+        In the one lane of a shard it is together with all that the request has room for.
+        """
+        settings, limits = self._link.settings, self._link.sink.limits
+        if settings.ordering == "shard":
+            for key, head in heads:
+                head.packed = self._lanes.take_more(key, Filling(head, limits).admits)
             return heads
-        limits = self._link.sink.limits
+        if settings.aggregate == "none":
+            return heads
         room = limits.request_bytes_max - sum(head.size_bytes for _, head in heads)
         for key, head in heads:
             packing = Packing(head, limits, room)
@@ -165,7 +199,7 @@ class Publisher:
         if not self._may_send():
             raise Fenced(f"the lease behind {self._link.name} was not renewed in time")
         try:
-            entries = [entry_of(head) if head.packed else head.entry for _, head in taken]
+            entries = self._entries(taken)
             results = await self._link.sink.put(entries, signed_ms=request.date_ms)
         except InDoubt as exc:
             self._link.failed(exc)
@@ -179,6 +213,11 @@ class Publisher:
             self._link.succeeded()
             self._link.observe("publish_seconds", asyncio.get_running_loop().time() - started_s)
             await self._sort_out(taken, results)
+
+    def _entries(self, taken: Taken) -> list[Entry]:
+        if self._link.settings.ordering == "shard":
+            return [item.entry for item in _items(taken)]
+        return [entry_of(head) if head.packed else head.entry for _, head in taken]
 
     async def _sort_out(self, taken: Taken, results: Sequence[str | Refused | None]) -> None:
         if not any(results):
@@ -204,7 +243,10 @@ class Publisher:
         self._lanes.done([key for key, _ in places])
         if self._link.settings.aggregate != "none":
             self._link.count("events_packed_total", sum(1 + len(head.packed) for _, head in places if head.packed))
-        self._arrived(_items(places))
+        items = _items(places)
+        if again := [item for item in items if item.doubt is not None]:
+            self._recovery.count_repeated(again)
+        self._arrived(items)
 
     def _arrived(self, items: Sequence[Item]) -> None:
         self._link.count("events_forwarded_total", len(items))
@@ -261,10 +303,14 @@ class Publisher:
             found = await self._recovery.find_request(request, wanted)
         finally:
             self.in_doubt -= len(items)
-        self._arrived([item for item in items if item.prepared.origin in found])
+        self._arrived([item for item in items if item.prepared.origin in found.origins])
+        unproven = None if found.is_complete else self._recovery.unproven_request(request)
         missing: Taken = []
         for key, head in taken:
-            left = [item for item in (head, *head.packed) if item.prepared.origin not in found]
+            left = [item for item in (head, *head.packed) if item.prepared.origin not in found.origins]
+            if unproven is not None:
+                for item in left:
+                    item.doubt = unproven.joined(item.doubt)
             if left:
                 left[0].packed = left[1:]
                 missing.append((key, left[0]))

@@ -11,16 +11,17 @@ duplicates, or (not for a wait that was chosen) held until somebody changes that
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from replicator.core.in_doubt import Dated
+from replicator.core.in_doubt import Attempts, Dated, is_repeat_dropped
 from replicator.core.model import Checkpoint, Origin, Region
 from replicator.errors import TransientError
 from replicator.ports import NOT_KEPT, Found
 from replicator.worker.link import Link
 from replicator.worker.lookups import Lookup, Lookups, SenderAndOrigin
+from replicator.worker.span import Item
 
 logger = structlog.get_logger(__name__)
 
@@ -38,19 +39,38 @@ class Recovery:
         self.held = 0
         """How many lookups are held, because the peer can't give certainty and nothing may be sent without."""
 
-    async def find_request(self, request: Dated, wanted: Mapping[Origin, str]) -> frozenset[Origin]:
-        """Those of ``wanted`` (with their partition keys) that a request of this date has stored."""
+    async def find_request(self, request: Dated, wanted: Mapping[Origin, str]) -> Found:
+        """Those of ``wanted`` (with their partition keys) that a request of this date has stored.
+
+        Not complete when absence is no proof.
+        """
         if self._link.settings.in_doubt == "resend":
-            self._link.count("possible_duplicates_total", len(wanted))
-            return UNASKED.origins
+            return UNASKED
         is_safe = await self._outwait_request(request)
         found = await self._look(self._link.requests, request.peer_ms, wanted.__contains__, frozenset(wanted.values()))
         missing = len(wanted) - len(found.origins)
         self._link.count("in_doubt_resolved_total", len(found.origins), outcome="stored")
         self._link.count("in_doubt_resolved_total", missing, outcome="absent")
-        if not (found.is_complete and is_safe):
-            self._link.count("possible_duplicates_total", missing)
-        return found.origins
+        return _as_proof(found, is_safe=is_safe)
+
+    def unproven_request(self, request: Dated) -> Attempts:
+        """When what a request of this date carries may have been stored."""
+        return Attempts(request.peer_ms, request.peer_ms + self._link.fence.safe_wait_ms(request.lifetime_ms))
+
+    def unproven_owner(self, floor_ms: int, lifetime_ms: int | None) -> Attempts:
+        """The same for what a former owner has sent; it sends nothing more, and the peer's clock is known."""
+        now = self._link.peer_estimate()
+        assert now is not None, "nothing is attempted before the peer has answered"
+        return Attempts(floor_ms, now.latest_ms + self._link.fence.safe_wait_ms(lifetime_ms))
+
+    def count_repeated(self, items: Sequence[Item]) -> None:
+        """Those of the items that were just stored, and may have been before."""
+        now, dropped_ms = self._link.peer_estimate(), self._link.sink.limits.repeats_dropped_ms
+        assert now is not None, "the peer has just answered"
+        rules = self._link.settings.fence
+        doubts = [item.doubt for item in items if item.doubt is not None]
+        possible = sum(not is_repeat_dropped(doubt, now, dropped_ms, rules) for doubt in doubts)
+        self._link.count("possible_duplicates_total", possible)
 
     async def find_since(
         self, durable: Checkpoint, lifetime_ms: int | None, is_wanted: Callable[[Origin], bool]
@@ -66,10 +86,10 @@ class Recovery:
         is_safe = await self._outwait(durable, lifetime_ms)
         found = await self._look(self._link.takeovers, durable.attempt_floor_ms, is_wanted, None)
         self._link.count("in_doubt_resolved_total", len(found.origins), outcome="stored")
-        if found.is_complete and is_safe:
-            return found
-        self._link.count("takeovers_unverified_total")
-        return Found(found.origins, False, found.records_read, found.why or "the wait was chosen short")
+        proof = _as_proof(found, is_safe=is_safe)
+        if not proof.is_complete:
+            self._link.count("takeovers_unverified_total")
+        return proof
 
     async def _outwait_request(self, request: Dated) -> bool:
         """Until the peer's own clock is past what it takes of this date; whether that is sure.
@@ -164,6 +184,12 @@ class Recovery:
             except TransientError as exc:
                 logger.info("in_doubt.peer_unreachable", link=self._link.name, error=str(exc))
                 self._link.failed(exc)
+
+
+def _as_proof(found: Found, *, is_safe: bool) -> Found:
+    if found.is_complete and is_safe:
+        return found
+    return Found(found.origins, False, found.records_read, found.why or "the wait was chosen short")
 
 
 def _now_s() -> float:

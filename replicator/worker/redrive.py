@@ -102,6 +102,11 @@ class RedriveSource:
         self.removed = 0
 
     @property
+    def progress(self) -> str:
+        """In words, behind what the service is doing."""
+        return ""
+
+    @property
     def is_over(self) -> bool:
         """Whether every document is removed, or stays."""
         return self._next == len(self._names) and not self._given and not self._done

@@ -10,14 +10,15 @@ from msgspec import Struct
 from replicator.core.formats import Format
 from replicator.core.leasing import LeaseSettings
 from replicator.core.memory import COPIES, share_bytes
-from replicator.core.model import Checkpoint, Lease, LinkName, Position, Region, ShardId, SourceName
+from replicator.core.model import Checkpoint, ClaimMark, Lease, LinkName, Position, Region, ShardId, SourceName
 from replicator.core.routing import HomeRouter, Router, Routes
 from replicator.core.tag import TagKeys
 from replicator.errors import TransientError
 from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Queue, Source, Telemetry
-from replicator.worker.admission import Admission
+from replicator.worker.admission import Admission, Gate
+from replicator.worker.archiving import Archiving
 from replicator.worker.channel import Channel
-from replicator.worker.claiming import Claiming, OnLoss
+from replicator.worker.claiming import Claiming, OnLoss, Unclaimed
 from replicator.worker.condition import WatchedClaims, WatchedQuarantine
 from replicator.worker.doubt import in_doubt, link_state, publish
 from replicator.worker.held_keys import HeldKeys
@@ -34,13 +35,16 @@ logger = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 0.5
 NO_DATA = float("nan")
+SENT_BY_OTHERS = ClaimMark("others", 0)
+"""In the place of a release: nothing is under way any more, and no claim store knows what was sent."""
 
 
 class SourceSetup(Struct, frozen=True):
     """One source of this region with everything chosen for it. ``start`` proposes a position for a link seen first.
 
     ``is_home``: its one link leads into this region's own hub, from where the events leave like all others. ``queue``:
-    the source is one.
+    the source is one. ``sent_since_ms``: others may have sent the events, since then and no longer, so a link that is
+    new looks for them in its peer.
     """
 
     name: SourceName
@@ -51,6 +55,13 @@ class SourceSetup(Struct, frozen=True):
     log: LogSettings
     is_home: bool = False
     queue: Queue | None = None
+    sent_since_ms: int | None = None
+
+    def first(self, position: Position) -> Checkpoint:
+        """Of a link and shard that have none."""
+        if self.sent_since_ms is None:
+            return Checkpoint(position)
+        return Checkpoint(position, self.sent_since_ms, released=SENT_BY_OTHERS)
 
 
 class Stores(Struct, frozen=True):
@@ -186,21 +197,28 @@ class Service:
         here, held = self._identity.here, self._held[link.name]
         recovery = Recovery(link, here, sender_and_origin(setup.event_format))
         scope = ClaimScope(link.name, lease.shard, lease.incarnation)
-        router = HomeRouter() if setup.is_home else Router(self._identity.routes, here, link.peer)
+        claiming = Unclaimed if link.settings.is_lake else Claiming
         return Channel(
             link=link,
             shard=lease.shard,
             log=log,
-            durable=lease.checkpoints.get(link.name) or Checkpoint(await self._link_start(setup, link.name)),
-            claiming=Claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
+            durable=lease.checkpoints.get(link.name) or setup.first(await self._link_start(setup, link.name)),
+            claiming=claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
             recovery=recovery,
-            admission=Admission(link, router, preparer, self._quarantine, held, self._clock),
+            admission=self._gate(setup, link, preparer),
             make_durable=lambda: self._keepers[setup.name].checkpoint_now(lease.shard),
             may_send=lambda: self._keepers[setup.name].surely_holds(lease),
             share_bytes=self._queue_share,
             held=held,
             queue=setup.queue,
         )
+
+    def _gate(self, setup: SourceSetup, link: Link, preparer: Preparer) -> Gate:
+        held = self._held[link.name]
+        if link.settings.is_lake:
+            return Archiving(link, preparer, self._quarantine, held, self._clock)
+        router = HomeRouter() if setup.is_home else Router(self._identity.routes, self._identity.here, link.peer)
+        return Admission(link, router, preparer, self._quarantine, held, self._clock)
 
     async def _link_start(self, setup: SourceSetup, link: LinkName) -> Position:
         """The durable start of a link, the same for all shards and workers of this region."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from replicator.core.in_doubt import Attempts
 from replicator.core.kpl import PACKED_EVENTS_MAX
 from replicator.core.model import Position
 from replicator.ports import ClaimSession, Entry
@@ -35,6 +36,7 @@ class Item(Struct, eq=False):
     """One event on its way. ``index`` is its place in the span's claim.
 
     ``is_held``: its key is, so it goes to quarantine unless it turns out to be done; ``is_put_away``: there it is.
+    ``doubt``: attempts that may have stored it, without proof that they have not.
     ``packed``: those behind it in its lane that travel in its record now; ``packed_max``: how many it may hold.
     """
 
@@ -47,6 +49,7 @@ class Item(Struct, eq=False):
     is_done: bool = False
     is_held: bool = False
     is_put_away: bool = False
+    doubt: Attempts | None = None
     packed: Sequence["Item"] = ()
     packed_max: int = PACKED_EVENTS_MAX
 

@@ -22,8 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 REGION, PEER, ACCOUNT = "us-east-1", "eu-west-1", "123456789012"
 SINK = f"arn:aws:kinesis:{PEER}:{ACCOUNT}:stream/orders"
 TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/orders"
+SINK_QUEUE = f"arn:aws:sqs:{PEER}:{ACCOUNT}:orders.fifo"
+SINK_BUS = f"arn:aws:events:{PEER}:{ACCOUNT}:event-bus/orders"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo"
 SOURCE = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/payments"
+CHANGES = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/changes"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:replicator-AbCdEf"
 SERVICES = ("cloudformation", "cloudwatchlogs", "dynamodb", "ec2", "ecs", "iam", "kinesis", "ssm", "sts")
@@ -89,15 +92,20 @@ def inputs() -> dict[str, Any]:
         "secrets": {"TAG_KEY": f"{SECRET}:tag_key::"},
         "hub_stream": {"name": "orders", "shard_count": 2},
         "source_stream_arns": [SOURCE],
+        "cdc_stream_arns": [CHANGES],
         "sink_stream_arns": [SINK],
         "table_arns": [TABLE],
         "queue_arns": [QUEUE],
+        "sink_queue_arns": [SINK_QUEUE],
+        "sink_bus_arns": [SINK_BUS],
         "quarantine_s3": {"bucket": "lake", "prefix": "quarantine/"},
+        "lake_s3": {"bucket": "lake", "prefix": "events/"},
         "kms": {
             "lease_table": KEY,
             "sources": [KEY],
             "sinks": [f"{KEY}2"],
             "quarantine": f"{KEY}3",
+            "lake": f"{KEY}4",
             "secrets": [KEY],
         },
     }
@@ -211,16 +219,19 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
     sources = {SOURCE, applied["aws_kinesis_stream.hub[0]"]["arn"]}
     table_key = {f"kms:{a}" for a in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey")}
     assert granted == {
-        "ReadSources": (reading, sources),
+        "ReadSources": (reading, sources | {CHANGES}),
         "WriteSinksAndReadBack": (reading | {"kinesis:PutRecords"}, {SINK} | sources),
+        "SendToQueues": ({f"sqs:{a}" for a in ("GetQueueAttributes", "GetQueueUrl", "SendMessage")}, {SINK_QUEUE}),
+        "PutToBuses": ({"events:DescribeEventBus", "events:PutEvents"}, {SINK_BUS}),
         "Queues": (queues, {QUEUE}),
         "DescribeTables": ({"dynamodb:DescribeTable"}, {TABLE}),
         "ReadChanges": (changes, {f"{TABLE}/stream/*"}),
         "Leases": (table, {applied["aws_dynamodb_table.leases"]["arn"]}),
         "Quarantine": ({"s3:PutObject"}, {"arn:aws:s3:::lake/quarantine/*"}),
+        "Lake": ({"s3:PutObject"}, {"arn:aws:s3:::lake/events/*"}),
         "QuarantineMarks": ({"s3:ListBucket"}, {"arn:aws:s3:::lake"}),
         "Decrypt": ({"kms:Decrypt"}, {KEY, f"{KEY}2"}),
-        "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3"}),
+        "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3", f"{KEY}4"}),
         "LeasesKey": (table_key, {KEY}),
     }
 
@@ -272,6 +283,8 @@ def test_the_worker_gets_its_configuration_by_reference(container: dict[str, Any
         "REPLICATOR_CONFIG_SHA256",
         "REPLICATOR_QUARANTINE_BUCKET",
         "REPLICATOR_QUARANTINE_PREFIX",
+        "REPLICATOR_LAKE_BUCKET",
+        "REPLICATOR_LAKE_PREFIX",
         "REDIS_URL",
     }
 
@@ -302,6 +315,7 @@ def test_the_health_check_is_a_python_program_that_fails_when_nobody_answers(
         ({"redis_url": "redis://:hunter2@cache:6379"}, "pass those as secrets"),
         ({"redis_url": None}, "Give either redis_url or create_redis"),
         ({"quarantine_s3": {"bucket": "lake", "prefix": "*"}}, "must end in a slash"),
+        ({"lake_s3": {"bucket": "lake", "prefix": "*"}}, "The lake's prefix must end in a slash"),
         ({"hub_stream": {"name": "orders", "shard_count": 0}}, "at least 1 shard"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",

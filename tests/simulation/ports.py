@@ -136,7 +136,7 @@ class WireSink:
     def limits(self) -> SinkLimits:
         return self._sink.limits
 
-    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
         dated_ms = self._now_ms() if signed_ms is None else signed_ms
         try:
             return await self._putting.call(lambda: self._store(entries, dated_ms))
@@ -145,7 +145,7 @@ class WireSink:
                 raise InDoubt(f"no answer of the peer: {exc}", sent_ms=dated_ms) from exc
             raise TransientError("can't connect to the peer", code="connect") from exc
 
-    def _store(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | None]:
+    def _store(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | Refused | None]:
         """PutRecords promises no order among the entries of one request, so they are stored in any."""
         if abs(self._hub.now_ms() - dated_ms) > self._signature_ms:
             raise Misconfigured("the signature has expired", code="InvalidSignatureException")
@@ -154,7 +154,7 @@ class WireSink:
         order = list(range(len(entries)))
         self._rng.shuffle(order)
         answers = at_once(self._sink.put([entries[place] for place in order]))
-        codes: list[str | None] = [None] * len(entries)
+        codes: list[str | Refused | None] = [None] * len(entries)
         for place, code in zip(order, answers, strict=True):
             codes[place] = code
         return codes

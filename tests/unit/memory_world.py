@@ -78,6 +78,7 @@ class World:
         self._routes = Topologies(compile_generation(1, list(regions), mesh(list(regions))))
         self._regions = frozenset(regions)
         self._memory_bytes = memory_bytes
+        self.setup = setup
         self.service = self.service_of(setup, self.quarantine)
 
     def service_of(self, setup: SourceSetup, quarantine: Quarantine) -> Service:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_quarantine import MemoryQuarantine
@@ -19,8 +21,8 @@ from replicator.core.formats import make_format
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Checkpoint, LinkName, Region, SourceName, TrimHorizon
 from replicator.core.topology import Topologies, compile_generation, mesh
-from replicator.errors import InDoubt, TransientError
-from replicator.ports import Entry
+from replicator.errors import InDoubt, Refused, TransientError
+from replicator.ports import Entry, SinkLimits
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
@@ -30,6 +32,7 @@ HERE, PEER = Region("us-east-1"), Region("eu-west-1")
 SOURCE = SourceName("orders")
 LINK = LinkName(f"{SOURCE}:{PEER}")
 LEASES = LeaseSettings(duration_s=10.0, renew_s=3.0)
+LIMITS = SinkLimits(500, 5 * 1024 * 1024, 1024 * 1024)
 TIMEOUT_S = 10.0
 EPOCH_MS = 1_800_000_000_000
 
@@ -74,13 +77,15 @@ class Tally:
 class Network(MemorySink):
     """The way to the peer. ``held_s`` of the next requests: each is stored so long after it was sent, if at all."""
 
-    def __init__(self, stream: MemoryStream, window_ms: int | None, held_s: Sequence[float]) -> None:
-        super().__init__(stream, window_ms=window_ms)
+    def __init__(
+        self, stream: MemoryStream, window_ms: int | None, held_s: Sequence[float], repeats_dropped_ms: int | None
+    ) -> None:
+        super().__init__(stream, replace(LIMITS, repeats_dropped_ms=repeats_dropped_ms), window_ms)
         self._held_s = list(held_s)
         self.sent = asyncio.Event()
         self.late = 0
 
-    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
         if not self._held_s:
             return await super().put(entries, signed_ms=signed_ms)
         sent_ms = World.now_ms()
@@ -146,9 +151,10 @@ class Worker:
         *,
         held_s: Sequence[float] = (),
         quarantine: MemoryQuarantine | None = None,
+        repeats_dropped_ms: int | None = None,
     ) -> None:
         self._world = world
-        self.network = Network(world.peer, world.window_ms, held_s)
+        self.network = Network(world.peer, world.window_ms, held_s, repeats_dropped_ms)
         self.tally = Tally()
         self.quarantine = quarantine or MemoryQuarantine()
         self.link = Link(

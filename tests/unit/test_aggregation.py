@@ -84,7 +84,7 @@ class WatchedSink(MemorySink):
 
     refused = 0
 
-    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | None]:
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
         try:
             return await super().put(entries, signed_ms=signed_ms)
         except Refused:

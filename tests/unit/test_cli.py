@@ -16,6 +16,7 @@ from replicator.core.quarantine_document import Quarantined, document_id
 
 HERE = Path(__file__).parent
 MESH = str(HERE / "good_configs" / "mesh.yaml")
+LAKE = str(HERE / "good_configs" / "lake.yaml")
 HUB = str(HERE / "good_configs" / "hub.yaml")
 CYCLE = str(HERE / "broken_configs" / "cycle.yaml")
 SEVERAL = str(HERE / "broken_configs" / "several.yaml")
@@ -33,6 +34,22 @@ def test_config_check_prints_every_problem_with_file_line_and_column(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert lines[0] == f"{SEVERAL}:3:36: unknown key 'formt' in sources.orders, did you mean 'format'?"
+
+
+def test_config_check_warns_of_secrets_that_are_not_here_and_still_exits_0(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TAG_KEY_K1", raising=False)
+    assert main(["config", "check", MESH]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        f"{MESH}:24:41: warning: tag_key.keys.k1: environment variable TAG_KEY_K1 is not set here; the worker needs it",
+        f"{MESH}:24:65: warning: tag_key.keys.k0: file /run/secrets/k0 can't be read here; the worker needs it",
+    ]
+    monkeypatch.setenv("TAG_KEY_K1", "a secret")
+    assert main(["config", "check", MESH]) == 0
+    out = capsys.readouterr().out
+    assert "TAG_KEY_K1" not in out
+    assert "a secret" not in out
 
 
 def test_a_file_that_is_not_there_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +137,17 @@ def test_plan_says_what_a_lane_moves_where_links_pack(tmp_path: Path, capsys: py
     assert "up to 500 events or 256 KiB" in out
     assert main(["plan", "--config", HUB]) == 0
     assert "packed" not in capsys.readouterr().out
+
+
+def test_plan_shows_what_is_sent_again_without_asking(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--config", str(Path(HUB).with_name("sinks.yaml")), "--json"]) == 0
+    links = json.loads(capsys.readouterr().out)["links"]
+    shown = {(link["source"], link["to"]): (link["writes"], link["in_doubt"]) for link in links}
+    assert shown["orders", "eu-west-1"] == ("orders", "verify")
+    assert shown["paid", "eu-west-1"] == ("paid-eu.fifo", "resend")
+    assert shown["shop", "eu-west-1"] == ("shop-eu", "resend")
+    assert main(["plan", "--config", str(Path(HUB).with_name("sinks.yaml"))]) == 0
+    assert "resend" in capsys.readouterr().out
 
 
 def test_plan_as_json_holds_every_path(capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,3 +282,29 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m replicator config schema | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+REPLAY = ["replay", "--config", LAKE, "--region", "us-east-1"]
+NOVEMBER = ["--since", "2026-11-01T00:00:00Z", "--until", "2026-11-02T00:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--link", "orders:lake", *NOVEMBER], "orders:lake leads into the lake"),
+        (["--link", "orders:sa-east-1", *NOVEMBER], "there is no link orders:sa-east-1 in us-east-1"),
+        (["--link", "orders:eu-west-1", *NOVEMBER[:3], "2026-10-01T00:00:00Z"], "--until is not later than --since"),
+        (["--link", "orders:eu-west-1", *NOVEMBER[:3], "2999-10-01T00:00:00Z"], "--until is in the future"),
+    ],
+)
+def test_a_replay_that_can_not_be_is_refused_before_anything_is_read(
+    wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*REPLAY, *wrong]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_replay_needs_a_lake(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["replay", "--config", MESH, "--region", "us-east-1", "--link", "orders:eu-west-1"]
+    assert main([*argv, *NOVEMBER, "--dry-run"]) == 1
+    assert "sources.orders has no lake to replay from" in capsys.readouterr().err

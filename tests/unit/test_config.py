@@ -11,8 +11,10 @@ from replicator.config import Config, LinkDefaults, SecretRef
 from replicator.config_load import check, load
 from replicator.config_sources import KinesisSourceConfig
 from replicator.config_yaml import Document
+from replicator.core.lake import LAKE
 from replicator.core.model import AtTimestamp, Region, TrimHorizon
 from replicator.errors import ConfigError
+from replicator.plan import plan_document
 
 HERE = Path(__file__).parent
 GOOD = HERE / "good_configs"
@@ -77,12 +79,34 @@ WRONG = [
     ("table_unknown_key", 4, 53, "unknown key 'stream' in sources.table"),
     ("table_in_no_region", 4, 63, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
     ("table_to_a_peer", 7, 5, "no link of table goes from eu-west-1 or us-east-1 to eu-west-1 in this topology"),
-    ("unknown_kind", 4, 10, "sources.table: a source is of kind kinesis, dynamodb or sqs"),
+    ("unknown_kind", 4, 10, "sources.table: a source is of kind kinesis, dynamodb, sqs or cdc"),
     ("queue_alias", 4, 54, "'ireland' is no canonical AWS region name, write 'eu-west-1'"),
+    ("bus_unknown_key", 4, 41, "unknown key 'detail-type' in sinks.bus, did you mean 'detail_type'?"),
+    ("bus_alias", 4, 49, "'ireland' is no canonical AWS region name, write 'eu-west-1'"),
+    ("bus_of_aws", 4, 49, "only AWS itself may put events whose source begins with aws.; choose another"),
+    ("opaque_to_a_bus", 3, 44, "a sink of kind eventbridge takes JSON events, and this source is opaque"),
+    ("queue_sink_unknown_key", 4, 42, "unknown key 'record_bytes_max' in sinks.queue"),
+    ("unknown_sink_kind", 4, 10, "sinks.topic: a sink is of kind kinesis, sqs or eventbridge"),
+    ("verify_of_a_queue", 6, 13, "in_doubt: verify reads the sink back, which a sink of kind sqs can't"),
     ("bad_pattern", 8, 7, "[0]: the pattern.type[0]: there is no 'prefx'; there is: anything-but"),
     ("filter_of_opaque", 5, 3, "include and exclude look into JSON, and sources.orders is opaque"),
     ("raw_into_lambda_stream", 4, 59, "change records as they are have neither id nor type"),
     ("raw_with_entity", 4, 72, "mode raw passes records on as they are"),
+    ("cdc_without_format", 4, 9, "key 'format' is missing in sources.rows"),
+    ("cdc_control_of_debezium", 4, 62, "control is for format dms, and this is debezium; leave it out"),
+    ("cdc_mode_of_dms", 4, 65, "mode is for format dynamodb, and this is dms; leave it out"),
+    ("cdc_before_field_taken", 4, 73, "data holds something else in records of DMS"),
+    ("cdc_in_no_region", 4, 69, "there is no region 'eu-west-2', did you mean 'eu-west-1'?"),
+    ("cdc_is_the_hub", 4, 29, "'hub' of eu-west-1 is a hub, which a source of kind kinesis reads"),
+    ("lake_of_another_kind", 3, 42, "sources.orders.lake: a lake is a sink of kind s3, and there is none"),
+    ("lake_as_sink", 3, 31, "a sink of kind s3 keeps events and brings them to nobody"),
+    ("lake_of_two_regions", 6, 28, "eu-west-1 and us-east-1 would share bucket 'one-lake'"),
+    ("lake_with_a_filter", 8, 48, "of ordering and the like it has only 'paused'"),
+    ("link_to_no_lake", 6, 5, "sources.orders has no lake"),
+    ("stream_read_twice", 4, 47, "stream 'hub' of eu-west-1 is read by sources.orders as well, and both write streams"),
+    ("queue_filled_twice", 4, 19, "is read by sources.orders as well, and both write queue 'orders'"),
+    ("crossed_formats", 4, 26, "as json, and sources.a writes there as cloudevents: it would not see the tags"),
+    ("queue_blind_to_tags", 5, 6, "reads queue 'q' of eu-west-1 as json, and sources.a writes there as cloudevents"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
 
@@ -110,7 +134,7 @@ def test_a_mistake_is_reported_once_at_its_place_with_what_to_write(
 
 
 def test_every_broken_file_is_a_test() -> None:
-    named = {row[0] for row in WRONG} | {"missing_variable", "several"}
+    named = {row[0] for row in WRONG} | {"missing_variable", "several", "mixed"}
     assert {file.stem for file in BROKEN.glob("*.yaml")} == named
 
 
@@ -122,10 +146,16 @@ def test_a_missing_variable_is_named_where_it_stands_and_has_no_second_complaint
     ]
 
 
-def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place() -> None:
-    file = str(BROKEN / "several.yaml")
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("several", [3, 4, 5, 6, 7]), ("mixed", [5, 5, 6, 8, 10, 11, 13, 14, 15])],
+    ids=["fields", "fields and references"],
+)
+def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place(name: str, lines: list[int]) -> None:
+    """One in a field hides none of what refers to nothing, and none is told twice."""
+    file = str(BROKEN / f"{name}.yaml")
     problems = check(file, {})[1]
-    assert [problem.place.line for problem in problems] == [3, 4, 5, 6, 7]
+    assert [problem.place.line for problem in problems] == lines
     with pytest.raises(ConfigError) as refused:
         load(file, {})
     assert str(refused.value).splitlines() == [f"{file}:{problem}" for problem in problems]
@@ -258,6 +288,14 @@ def test_streams_may_have_other_names_in_some_regions() -> None:
     assert config.sinks["hub"].writes_in("eu-west-1") == "orders-eu"
 
 
+def test_what_can_not_be_read_back_gets_again_what_is_in_doubt() -> None:
+    config = load(str(GOOD / "sinks.yaml"), {})
+    here, peer = Region("us-east-1"), Region("eu-west-1")
+    chosen = {name: config.link(name, here, peer).in_doubt for name in config.sources}
+    assert chosen == {"orders": "verify", "paid": "resend", "shop": "resend"}
+    assert [config.sinks[name].writes_in(peer) for name in ("paid", "shop")] == ["paid-eu.fifo", "shop-eu"]
+
+
 @pytest.mark.parametrize(
     ("start", "position"),
     [
@@ -284,3 +322,16 @@ def test_secrets_come_from_a_variable_or_a_file(tmp_path: Path) -> None:
         SecretRef(env="K").resolve({})
     with pytest.raises(ConfigError, match="can't be read"):
         SecretRef(file=str(tmp_path / "none")).resolve({})
+
+
+def test_a_lake_is_one_more_link_that_can_be_paused_and_is_as_it_is_else() -> None:
+    config = load(str(GOOD / "lake.yaml"), {})
+    east, west = Region("us-east-1"), Region("eu-west-1")
+    assert config.links_of(east) == {"orders:eu-west-1": ("orders", west), "orders:lake": ("orders", LAKE)}
+    assert config.link("orders", west, LAKE).paused
+    there = config.link("orders", east, LAKE)
+    assert (there.paused, there.ordering, there.in_flight_max, there.in_doubt) == (False, "none", 1, "resend")
+    assert config.sink("orders", LAKE).writes_in(west) == "acme-lake-eu"
+    written = {(link["from"], link["to"]): link["writes"] for link in plan_document(config)["links"]}  # type: ignore[attr-defined] - JSON
+    assert written[east, LAKE] == "acme-lake"
+    assert written[east, west] == "hub"

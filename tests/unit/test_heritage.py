@@ -91,7 +91,7 @@ async def to_its_end(reading: Awaitable[None]) -> None:
 async def test_marks_that_the_store_still_has_save_the_reading() -> None:
     shard = Shard()
     heritage = await shard.heritage()
-    assert (await shard.claiming.claim(CLAIM))[1] == b"d"
+    assert (await shard.claiming.claim([CLAIM]))[1] == b"d"
     assert not heritage.must_look_up(1)
     assert heritage.floor_ms == FLOOR_MS
     heritage.passed()
@@ -103,7 +103,7 @@ async def test_marks_that_are_lost_after_the_takeover_are_looked_up_before_anyth
     shard = Shard()
     heritage = await shard.heritage()
     shard.store.flush()
-    assert (await shard.claiming.claim(CLAIM))[1] == b"n"
+    assert (await shard.claiming.claim([CLAIM]))[1] == b"n"
     assert heritage.must_look_up(1)
     assert await heritage.look_up(to_its_end)
     assert not heritage.must_look_up(1)

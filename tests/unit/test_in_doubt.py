@@ -6,16 +6,19 @@ from hypothesis import strategies as st
 
 from replicator.core.in_doubt import (
     DATING_ERROR_MS,
+    Attempts,
     FenceRules,
     covers,
     dated,
     distrust,
     expired_ms,
+    is_repeat_dropped,
     promised_ms,
     safe_wait_ms,
     wider,
 )
 from replicator.core.model import Checkpoint, Lifetime, TrimHorizon
+from replicator.core.peer_clock import PeerTime
 
 EPOCH_MS = 1_800_000_000_000
 seconds = st.integers(0, 600).map(lambda s: s * 1000)
@@ -133,3 +136,43 @@ def test_a_promise_counts_when_the_last_owner_gave_it(
 def test_a_fence_is_trusted_while_the_peer_refuses_and_clocks_agree(facts: dict[str, int], why: str) -> None:
     said = distrust(**{"is_refused": True, "is_steady": True, "offset_ms": 0} | facts, rules=FenceRules())
     assert (why in said) if why else (said == "")
+
+
+# --- sent again ----------------------------------------------------------------------------------------------------
+
+DROPPED_MS = 300_000
+moments = st.integers(0, 700_000)
+
+
+@given(
+    sent_ms=st.lists(moments, min_size=2, max_size=4).map(sorted),
+    on_the_way_ms=st.lists(st.integers(0, 40_000), min_size=4, max_size=4),
+    answer_ms=st.integers(0, 20_000),
+    are_stored=st.lists(st.booleans(), min_size=4, max_size=4),
+)
+def test_what_is_called_dropped_is_stored_once_at_most(
+    sent_ms: list[int], on_the_way_ms: list[int], answer_ms: int, are_stored: list[bool]
+) -> None:
+    """All attempts but the last are in doubt: each may arrive at any time of its life, or never."""
+    rules = FenceRules()
+    life_ms = safe_wait_ms(rules.lifetime_ms, rules, is_trusted=True)
+    doubt: Attempts | None = None
+    for moment in sent_ms[:-1]:
+        doubt = Attempts(moment, moment + life_ms).joined(doubt)
+    assert doubt is not None
+    taken_ms = [
+        sent + way for sent, way, stored in zip(sent_ms[:-1], on_the_way_ms, are_stored, strict=False) if stored
+    ]
+    taken_ms.append(sent_ms[-1] + answer_ms)
+    answered = PeerTime(taken_ms[-1], taken_ms[-1] + 2000, 0.0)
+    if is_repeat_dropped(doubt, answered, DROPPED_MS, rules):
+        assert max(taken_ms) - min(taken_ms) <= DROPPED_MS
+
+
+def test_a_sink_that_drops_repetitions_leaves_a_possible_duplicate_only_when_it_took_long() -> None:
+    rules = FenceRules()
+    before = Attempts(0, 40_000)
+    assert is_repeat_dropped(before, PeerTime(280_000, 290_000, 0.0), DROPPED_MS, rules)
+    assert not is_repeat_dropped(before, PeerTime(280_000, 290_001, 0.0), DROPPED_MS, rules)
+    assert not is_repeat_dropped(before, PeerTime(1000, 2000, 0.0), None, rules)
+    assert not is_repeat_dropped(Attempts(0, 330_000), PeerTime(1000, 2000, 0.0), DROPPED_MS, rules)

@@ -64,6 +64,8 @@ def test_what_bears_a_tag_does_not_enter_the_hub_again(path: list[str]) -> None:
     assert drop_of(PLAIN, json.dumps({"_replicator": tag, "id": "e"}).encode()) == "replica"
     assert drop_of(PLAIN, json.dumps({"id": "e", "_replicator": tag}).encode()) == "replica"
     assert drop_of(BUS, bus_event(id="e", _replicator=tag)) == "replica"
+    assert drop_of(PLAIN, json.dumps({"id": "e", "replicatortag": "e30"}).encode()) == "replica"
+    assert drop_of(BUS, bus_event(id="e", replicatortag="e30")) == "replica"
 
 
 def drop_of(event_format: MessageFormat, data: bytes) -> str:

@@ -284,6 +284,53 @@ def test_a_request_in_doubt_is_seen_and_may_be_held_as_well() -> None:
     in_virtual_time(history())
 
 
+# --- sent again, without asking ------------------------------------------------------------------------------------
+
+RESEND = replace(SHORT, in_doubt="resend", backoff_max_s=0.1)
+FIVE_MINUTES_MS = 300_000
+
+
+@pytest.mark.parametrize(
+    ("attempts_lost", "dropped_ms", "counted"),
+    [(1, FIVE_MINUTES_MS, 0), (1, None, 3), (25, FIVE_MINUTES_MS, 0), (31, FIVE_MINUTES_MS, 3)],
+)
+def test_what_is_sent_again_counts_unless_the_sink_drops_it_and_all_of_it_was_within_its_time(
+    attempts_lost: int, dropped_ms: int | None, counted: int
+) -> None:
+    """Every lost attempt is given up after ten seconds."""
+
+    async def history() -> int:
+        world = World()
+        worker = Worker(world, "w1", RESEND, held_s=[1000.0] * attempts_lost, repeats_dropped_ms=dropped_ms)
+        world.write(3)
+        await until(lambda: worker.link.counts["events_forwarded_total"] == 3)
+        assert worker.link.counts["in_doubt_total"] == 3 * attempts_lost
+        await worker.kill()
+        return worker.link.counts["possible_duplicates_total"]
+
+    assert in_virtual_time(history()) == counted
+
+
+@pytest.mark.parametrize(("away_s", "window_ms", "counted"), [(0, 300_000, 0), (400, 300_000, 3), (0, None, 3)])
+def test_so_does_what_a_lost_owner_may_have_sent(away_s: float, window_ms: int | None, counted: int) -> None:
+    """Where the peer fences nothing, a request of the lost owner may come too late to be dropped."""
+
+    async def history() -> int:
+        world = World(window_ms=window_ms)
+        first = Worker(world, "w1", RESEND, held_s=[1000.0], repeats_dropped_ms=FIVE_MINUTES_MS)
+        world.write(3)
+        await first.network.sent.wait()
+        await first.kill()
+        await asyncio.sleep(away_s)
+        second = Worker(world, "w2", RESEND, repeats_dropped_ms=FIVE_MINUTES_MS)
+        await until(lambda: second.link.counts["events_forwarded_total"] == 3)
+        assert second.link.counts["takeovers_unverified_total"] == 1
+        await second.kill()
+        return second.link.counts["possible_duplicates_total"]
+
+    assert in_virtual_time(history()) == counted
+
+
 # --- one reading for all -------------------------------------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ class Story:
 
     async def done(self, number: int) -> None:
         span = Span(After(SequenceNumber(number)), oldest_ms=0)
-        span.batch, _ = await self.claiming.claim(number.to_bytes(20, "big"))
+        span.batch, _ = await self.claiming.claim([number.to_bytes(20, "big")])
         span.session = self.claiming.session
         self.settlement.add(span)
         self.settlement.opened(span)

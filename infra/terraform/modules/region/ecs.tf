@@ -26,6 +26,10 @@ locals {
       REPLICATOR_QUARANTINE_BUCKET = var.quarantine_s3.bucket
       REPLICATOR_QUARANTINE_PREFIX = var.quarantine_s3.prefix
     },
+    var.lake_s3 == null ? {} : {
+      REPLICATOR_LAKE_BUCKET = var.lake_s3.bucket
+      REPLICATOR_LAKE_PREFIX = var.lake_s3.prefix
+    },
     var.environment,
   )
 

@@ -112,7 +112,7 @@ data "aws_iam_policy_document" "task" {
       "kinesis:GetShardIterator",
       "kinesis:ListShards",
     ]
-    resources = local.source_arns
+    resources = distinct(concat(local.source_arns, var.cdc_stream_arns))
   }
 
   dynamic "statement" {
@@ -128,6 +128,27 @@ data "aws_iam_policy_document" "task" {
         "kinesis:PutRecords",
       ]
       resources = local.sink_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.sink_queue_arns) > 0 ? [1] : []
+
+    content {
+      sid       = "SendToQueues"
+      actions   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"]
+      resources = var.sink_queue_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.sink_bus_arns) > 0 ? [1] : []
+
+    content {
+      # PutEvents says nothing of a bus that does not exist; so the bus is looked at first.
+      sid       = "PutToBuses"
+      actions   = ["events:DescribeEventBus", "events:PutEvents"]
+      resources = var.sink_bus_arns
     }
   }
 
@@ -206,6 +227,17 @@ data "aws_iam_policy_document" "task" {
     }
   }
 
+  # The worker only writes; who replays needs ListBucket and GetObject as well, and has them of their own.
+  dynamic "statement" {
+    for_each = var.lake_s3 == null ? [] : [var.lake_s3]
+
+    content {
+      sid       = "Lake"
+      actions   = ["s3:PutObject"]
+      resources = ["arn:${data.aws_partition.current.partition}:s3:::${statement.value.bucket}/${statement.value.prefix}*"]
+    }
+  }
+
   dynamic "statement" {
     for_each = length(local.decrypt_keys) > 0 ? [1] : []
 
@@ -247,5 +279,5 @@ data "aws_iam_policy_document" "task" {
 locals {
   # Sinks are decrypted too: an event in doubt is looked for in the peer's stream.
   decrypt_keys = distinct(concat(var.kms.sources, compact([var.kms.hub_stream]), var.kms.sinks))
-  encrypt_keys = distinct(concat(var.kms.sinks, compact([var.kms.quarantine])))
+  encrypt_keys = distinct(concat(var.kms.sinks, compact([var.kms.quarantine, var.kms.lake])))
 }

@@ -7,8 +7,9 @@ data "aws_caller_identity" "current" {}
 locals {
   tags        = merge({ application = var.name }, var.tags)
   source_arns = distinct(concat(var.source_stream_arns, aws_kinesis_stream.hub[*].arn))
-  # Events of tables and queues are written into the region's own hub.
-  sink_arns         = distinct(concat(var.sink_stream_arns, length(var.table_arns) + length(var.queue_arns) > 0 ? local.source_arns : []))
+  # Events of tables, queues and streams of change records are written into the region's own hub.
+  fills_hub         = length(var.table_arns) + length(var.queue_arns) + length(var.cdc_stream_arns) > 0
+  sink_arns         = distinct(concat(var.sink_stream_arns, local.fills_hub ? local.source_arns : []))
   config_is_big     = length(base64encode(var.config_yaml)) * 3 / 4 > 4096
   lease_table_name  = coalesce(var.lease_table_name, "${var.name}-leases")
   name_with_region  = "${var.name}-${var.region}"

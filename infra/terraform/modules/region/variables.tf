@@ -221,6 +221,18 @@ variable "source_stream_arns" {
   }
 }
 
+variable "cdc_stream_arns" {
+  description = "Kinesis streams of this region that others fill with change records (sources of kind cdc): only read. Their events go into the region's own hub, so workers may write it then. Their KMS keys belong into kms.sources."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.cdc_stream_arns : can(regex("^arn:[a-z-]+:kinesis:[a-z0-9-]+:[0-9]{12}:stream/[A-Za-z0-9_.-]+$", arn))])
+    error_message = "Streams of change records are ARNs of Kinesis streams, without wildcards."
+  }
+}
+
 variable "sink_stream_arns" {
   description = "Kinesis streams of the peer regions that workers write to, and read back when a publish is in doubt."
   type        = list(string)
@@ -256,6 +268,30 @@ variable "queue_arns" {
   }
 }
 
+variable "sink_queue_arns" {
+  description = "SQS queues of the peer regions that workers send to (sinks of kind sqs). Their KMS keys belong into kms.sinks."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.sink_queue_arns : can(regex("^arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+(\\.fifo)?$", arn))])
+    error_message = "Queues are ARNs of SQS queues, without wildcards."
+  }
+}
+
+variable "sink_bus_arns" {
+  description = "Event buses of the peer regions that workers put to (sinks of kind eventbridge)."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.sink_bus_arns : can(regex("^arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9._/-]+$", arn))])
+    error_message = "Buses are ARNs of EventBridge's event buses, without wildcards."
+  }
+}
+
 variable "lease_table_name" {
   description = "Name of the table of leases and checkpoints; null means `<name>-leases`. Given to the workers as REPLICATOR_LEASE_TABLE."
   type        = string
@@ -276,14 +312,29 @@ variable "quarantine_s3" {
   }
 }
 
+variable "lake_s3" {
+  description = "The event lake of this region, where the configuration has one: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_LAKE_BUCKET and REPLICATOR_LAKE_PREFIX."
+  type = object({
+    bucket = string
+    prefix = string
+  })
+  default = null
+
+  validation {
+    condition     = can(regex("^[^*?]+/$", var.lake_s3.prefix)) || var.lake_s3 == null
+    error_message = "The lake's prefix must end in a slash and hold no wildcards."
+  }
+}
+
 variable "kms" {
-  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams, the quarantine bucket, the secrets, the logs."
+  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, the quarantine bucket, the lake's bucket, the secrets, the logs."
   type = object({
     lease_table = optional(string)
     hub_stream  = optional(string)
     sources     = optional(list(string), [])
     sinks       = optional(list(string), [])
     quarantine  = optional(string)
+    lake        = optional(string)
     secrets     = optional(list(string), [])
     logs        = optional(string)
   })

@@ -1,0 +1,138 @@
+"""The event lake under a prefix in an S3 bucket of the worker's own region."""
+
+import asyncio
+import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from hashlib import sha256
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from replicator.core.lake import LakeObject, objects_of
+from replicator.core.model import Origin, SourceName
+from replicator.core.peer_clock import PeerTime
+from replicator.errors import Misconfigured, Refused, StoreUnavailable, TransientError
+from replicator.ports import Entry, Found, SinkLimits
+
+RECORDS_MAX = 5_000
+LISTED_MAX = 1000
+"""Names in one answer (Amazon S3 API Reference, ListObjectsV2: "returns up to 1,000 key names by default")."""
+LINE_BYTES_MAX = 64 * 1024 * 1024
+"""A record of 10 MiB whose every byte JSON writes as six. S3 itself takes 5 GiB in one PutObject (Amazon S3 User
+Guide, "Uploading objects")."""
+PASSING = {
+    "SlowDown": "throttled",
+    "Throttling": "throttled",
+    "ThrottlingException": "throttled",
+    "RequestTimeout": "timeout",
+    "OperationAborted": "busy",
+    "BadDigest": "bad_digest",
+    "XAmzContentChecksumMismatch": "bad_digest",
+}
+"""Our codes for refusals that are over by themselves (Amazon S3 API Reference, "List of error codes")."""
+
+
+class S3Lake:
+    """Implements `ports.Sink` for the hub ``source``; entries are lines of `core.lake`.
+
+    All of a request is stored or the request failed: to put it again is harmless, so nothing is ever in doubt.
+    ``client`` is an aiobotocore S3 client, closed by whoever made it.
+    """
+
+    def __init__(self, client: Any, bucket: str, prefix: str, source: SourceName, object_bytes_max: int) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+        self._source = source
+        self._limits = SinkLimits(RECORDS_MAX, object_bytes_max, LINE_BYTES_MAX)
+
+    @property
+    def limits(self) -> SinkLimits:
+        return self._limits
+
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:  # noqa: ARG002 - nothing is fenced by its date here
+        for held in objects_of(self._source, [entry.data for entry in entries]):
+            await self._put(held)
+        return [None] * len(entries)
+
+    async def _put(self, held: LakeObject) -> None:
+        # Compressing megabytes in the event loop would hold up every other link.
+        body, checksum = await asyncio.to_thread(_sealed, held)
+        name = f"{self._prefix}{held.name}"
+        try:
+            await self._client.put_object(
+                Bucket=self._bucket, Key=name, Body=body, ContentType="application/gzip", ChecksumSHA256=checksum
+            )
+        except ClientError as exc:
+            raise _refusal(f"lake s3://{self._bucket}/{name}: {exc}", exc) from exc
+        except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
+            raise TransientError(f"lake s3://{self._bucket}/{name}: {exc}", code="no_answer") from exc
+
+    async def peer_time(self) -> PeerTime:
+        """Our own clock: nothing depends on the peer's where nothing is in doubt."""
+        now_ms = time.time_ns() // 1_000_000
+        return PeerTime(now_ms, now_ms, asyncio.get_running_loop().time())
+
+    async def refuses(self, _: int) -> bool:
+        return False
+
+    async def read_back(
+        self,
+        since_ms: int,  # noqa: ARG002 - as all that follow: nothing is in doubt
+        origin_of: Callable[[bytes], Origin | None],  # noqa: ARG002
+        *,
+        records_max: int,  # noqa: ARG002
+        bytes_max: int | None = None,  # noqa: ARG002
+        until_ms: int | None = None,  # noqa: ARG002
+        keys: Collection[str] | None = None,  # noqa: ARG002
+    ) -> Found:
+        return Found(frozenset(), is_complete=False, records_read=0, why="a lake is put again, not read back")
+
+
+class S3LakeReader:
+    """Implements `ports.LakeReader`. ``client`` is closed by whoever made it."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str, listed_max: int = LISTED_MAX) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+        self._listed_max = listed_max
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        names: list[str] = []
+        request = {"Bucket": self._bucket, "Prefix": f"{self._prefix}{prefix}", "MaxKeys": self._listed_max}
+        while True:
+            page = await self._told(prefix, self._client.list_objects_v2(**request))
+            names += [str(each["Key"]).removeprefix(self._prefix) for each in page.get("Contents", [])]
+            if not page.get("IsTruncated"):
+                return names
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    async def load(self, name: str) -> bytes:
+        reply = await self._told(name, self._client.get_object(Bucket=self._bucket, Key=f"{self._prefix}{name}"))
+        body: bytes = await self._told(name, reply["Body"].read())
+        return body
+
+    async def _told(self, name: str, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except (ClientError, BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
+            raise StoreUnavailable(f"lake s3://{self._bucket}/{self._prefix}{name}: {exc}") from exc
+
+
+def _sealed(held: LakeObject) -> tuple[bytes, str]:
+    """The body, and the checksum by which S3 refuses one that was damaged on its way."""
+    body = held.body()
+    return body, b64encode(sha256(body).digest()).decode()
+
+
+def _refusal(text: str, exc: ClientError) -> TransientError:
+    code = str(exc.response.get("Error", {}).get("Code", ""))
+    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in PASSING:
+        return TransientError(text, code=PASSING[code])
+    if not 400 <= status < 500:
+        return TransientError(text)
+    advice = "allow the role of the task s3:PutObject there, or correct the bucket in the configuration"
+    return Misconfigured(f"{text}; {advice}", code=code)

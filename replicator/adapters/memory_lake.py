@@ -1,0 +1,56 @@
+"""The event lake in memory: objects by name."""
+
+from collections.abc import Callable, Collection, Sequence
+
+from replicator.core.lake import objects_of
+from replicator.core.model import Origin, SourceName
+from replicator.core.peer_clock import PeerTime
+from replicator.errors import Refused, StoreUnavailable, TransientError
+from replicator.ports import Entry, Found, SinkLimits
+
+
+class MemoryLake:
+    """Implements `ports.Sink` and `ports.LakeReader`.
+
+    ``failures``: raised one by one, each instead of storing an object.
+    """
+
+    def __init__(self, source: SourceName, limits: SinkLimits) -> None:
+        self._source = source
+        self.limits = limits
+        self.objects: dict[str, bytes] = {}
+        self.failures: list[TransientError] = []
+
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:  # noqa: ARG002 - nothing is fenced by its date here
+        for held in objects_of(self._source, [entry.data for entry in entries]):
+            if self.failures:
+                raise self.failures.pop(0)
+            self.objects[held.name] = held.body()
+        return [None] * len(entries)
+
+    async def names(self, prefix: str) -> Sequence[str]:
+        return [name for name in self.objects if name.startswith(prefix)]
+
+    async def load(self, name: str) -> bytes:
+        try:
+            return self.objects[name]
+        except KeyError as exc:
+            raise StoreUnavailable(f"there is no object {name}") from exc
+
+    async def peer_time(self) -> PeerTime:
+        return PeerTime(0, 0, 0.0)
+
+    async def refuses(self, _: int) -> bool:
+        return False
+
+    async def read_back(
+        self,
+        since_ms: int,  # noqa: ARG002 - as all that follow: nothing is in doubt
+        origin_of: Callable[[bytes], Origin | None],  # noqa: ARG002
+        *,
+        records_max: int,  # noqa: ARG002
+        bytes_max: int | None = None,  # noqa: ARG002
+        until_ms: int | None = None,  # noqa: ARG002
+        keys: Collection[str] | None = None,  # noqa: ARG002
+    ) -> Found:
+        return Found(frozenset(), is_complete=False, records_read=0)

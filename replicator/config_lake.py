@@ -1,0 +1,64 @@
+"""Whether the lakes of hubs fit: what they name, where they write, and what is chosen for the links there."""
+
+from collections.abc import Iterator
+
+from replicator.config import Config, LinkDefaults
+from replicator.config_sinks import S3SinkConfig
+from replicator.config_yaml import Document, Problem, dotted
+from replicator.core.lake import LAKE
+
+
+def lakes(document: Document, config: Config) -> Iterator[Problem]:
+    """Problems of `lake` of a hub, of sinks of kind s3, and of overrides for the peer `lake`."""
+    yield from _named(document, config)
+    yield from _shared(document, config)
+    yield from _overrides(document, config)
+
+
+def _named(document: Document, config: Config) -> Iterator[Problem]:
+    of_kind = [name for name, sink in config.sinks.items() if isinstance(sink, S3SinkConfig)]
+    there_is = f"; there is: {', '.join(of_kind)}" if of_kind else ", and there is none"
+    for name, source in config.sources.items():
+        lake = getattr(source, "lake", None)
+        if lake is not None and lake not in of_kind:
+            path = ("sources", name, "lake")
+            yield Problem(document.value_place(path), f"{dotted(path)}: a lake is a sink of kind s3{there_is}")
+        if source.sink in of_kind:
+            path = ("sources", name, "sink")
+            yield Problem(
+                document.value_place(path),
+                f"{dotted(path)}: a sink of kind s3 keeps events and brings them to nobody; name it as the hub's lake",
+            )
+
+
+def _shared(document: Document, config: Config) -> Iterator[Problem]:
+    """A bucket is one region's: to the lake of another one its events would be strangers."""
+    for name, sink in config.sinks.items():
+        if not isinstance(sink, S3SinkConfig):
+            continue
+        first: dict[str, str] = {}
+        for region in config.region_names:
+            bucket = sink.writes_in(region)
+            if bucket in first:
+                yield Problem(
+                    document.value_place(("sinks", name, "bucket")),
+                    f"sinks.{name}: {first[bucket]} and {region} would share bucket '{bucket}'; give each region its "
+                    "own under buckets",
+                )
+                break
+            first[bucket] = region
+
+
+def _overrides(document: Document, config: Config) -> Iterator[Problem]:
+    for index, link in enumerate(config.links):
+        if link.peer != LAKE or link.source not in config.sources:
+            continue
+        if getattr(config.sources[link.source], "lake", None) is None:
+            message = f"sources.{link.source} has no lake"
+            yield Problem(document.value_place(("links", index)), message)
+        for field in sorted((link.model_fields_set & LinkDefaults.model_fields.keys()) - {"paused"}):
+            yield Problem(
+                document.key_place(("links", index, field)),
+                f"a link into the lake takes everything, in the order of the hub: of {field} and the like it has only "
+                "'paused'",
+            )

@@ -1,0 +1,84 @@
+"""``replicator replay``: what the lake keeps of a time goes over a link again."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from replicator.aws.session import AwsSession
+from replicator.bootstrap import Redrive, open_leases, redrive_service
+from replicator.bootstrap_lake import open_lake_reader
+from replicator.config import Config
+from replicator.core.lake import LAKE
+from replicator.core.model import LinkName, Region, ShardEnd
+from replicator.errors import ConfigError, StoreUnavailable
+from replicator.redrive_command import ends, until_over
+from replicator.worker.redrive import Stays
+from replicator.worker.replay import Chosen, Lake, ReplaySource, replay_name
+
+
+class Replayed(Struct, frozen=True):
+    """``chosen`` events went through the pipeline, of which ``counts`` says what became, as in /status.
+
+    ``stays``: what could not be sent, by reason; it stays in the lake as it is.
+    """
+
+    chosen: int
+    counts: Counter[str]
+    stays: Counter[str]
+
+
+async def count(config: Config, region: Region, link: LinkName, chosen: Chosen) -> Counter[Region]:
+    """How many events are chosen, by the region they were born in. Reads all of them. Raises ConfigError."""
+    source, _ = ends(config, region, link)
+    found: Counter[Region] = Counter()
+    async with open_lake_reader(config, region, source) as reader:
+        try:
+            async for event in Lake(reader, source, config.region_names, chosen).events():
+                found[event.origin.region] += 1
+        except StoreUnavailable as exc:
+            raise ConfigError(str(exc)) from exc
+    return found
+
+
+async def replay(
+    config: Config,
+    region: Region,
+    link: LinkName,
+    chosen: Chosen,
+    say: Callable[[str], None],
+    *,
+    events_per_s: float,
+) -> Replayed:
+    """Returns when every chosen event is sent, or known to be in the peer, or does not go over this link.
+
+    Raises ConfigError.
+    """
+    source, peer = ends(config, region, link)
+    if peer == LAKE:
+        raise ConfigError(f"{link} leads into the lake; a replay goes out of it, over the link to a peer")
+    if chosen.until_ms > time.time() * 1000:
+        raise ConfigError("--until is in the future: what is still to come is not in the lake yet")
+    await _check_new(config, region, link, chosen)
+    stays = Stays()
+    async with open_lake_reader(config, region, source) as reader:
+        events = ReplaySource(Lake(reader, source, config.region_names, chosen), chosen)
+        sent_since_ms = None if chosen.once_more else chosen.since_ms
+        redrive = Redrive(source, peer, replay_name(link, chosen), events, stays, sent_since_ms, events_per_s)
+        async with redrive_service(config, region, redrive) as service:
+            await until_over(service, events, link, say)
+            links = service.status()["links"]
+    assert isinstance(links, dict)
+    return Replayed(events.done_number, Counter(links[link]["counts"]), stays.reasons)
+
+
+async def _check_new(config: Config, region: Region, link: LinkName, chosen: Chosen) -> None:
+    """Raises ConfigError when the same was replayed to its end before: its checkpoint stands there."""
+    async with AwsSession() as aws, open_leases(config, region, aws) as leases:
+        try:
+            rows = await leases.rows(replay_name(link, chosen))
+        except StoreUnavailable as exc:
+            raise ConfigError(str(exc)) from exc
+    if any(row.checkpoints[link].position == ShardEnd() for row in rows if link in row.checkpoints):
+        raise ConfigError(f"this was replayed over {link} before, to its end; --force sends it again")

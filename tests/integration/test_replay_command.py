@@ -1,0 +1,94 @@
+"""Replaying from a real lake over a real link, with the replay killed in the middle of it."""
+
+import asyncio
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from trial import DEADLINE_S, EAST, WEST, Trial, trial
+
+from replicator.core.lake import Archived, encode_line, objects_of
+from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
+from replicator.dev.processes import Child
+
+pytestmark = pytest.mark.slow
+
+LINK = f"orders:{WEST}"
+SOURCE, SHARD = SourceName("orders"), ShardId("shardId-000000000000")
+COUNT, OVERLAP = 400, 50
+AT_MS = (int(time.time()) - 1800) * 1000
+
+
+def archived(number: int) -> bytes:
+    data = json.dumps({"id": f"e-{number}", "n": number, "type": "old"}).encode()
+    born = Origin(Region(EAST), SOURCE, "17", SHARD, SequenceNumber(1000 + number))
+    return encode_line(Archived(born, f"e-{number}", (), AT_MS, "17", SHARD, born.sequence, 0, f"k{number % 3}", data))
+
+
+def fill_lake(running: Trial) -> None:
+    """What an older hub held; its middle stands in two objects."""
+    url = running.environment.regions[EAST].ready.aws
+    s3: Any = boto3.client("s3", region_name=EAST, endpoint_url=url)
+    middle = COUNT // 2
+    for numbers in (range(middle + OVERLAP), range(middle, COUNT)):
+        for held in objects_of(SOURCE, map(archived, numbers)):
+            s3.put_object(Bucket=f"orders-lake-{EAST}", Key=f"lake/{held.name}", Body=held.body())
+
+
+class Replays:
+    def __init__(self, running: Trial, workdir: Path) -> None:
+        self._variables = running.environment.workers(EAST)[0].variables
+        self._workdir = workdir
+        self._config = running.environment.config_file
+
+    def start(self, name: str, *options: str) -> Child:
+        times = [datetime.fromtimestamp(AT_MS / 1000 + s, UTC).isoformat() for s in (-60, 60)]
+        command = [sys.executable, "-m", "replicator", "replay", "--config", str(self._config), "--region", EAST]
+        chosen = ["--from", "lake", "--link", LINK, "--since", times[0], "--until", times[1]]
+        return Child(name, [*command, *chosen, *options], self._workdir / f"{name}.log", env=self._variables)
+
+    async def done(self, name: str, *options: str) -> tuple[int, str]:
+        child = self.start(name, *options)
+        async with asyncio.timeout(DEADLINE_S):
+            code = await child.ended()
+        return code, child.log.read_text()
+
+
+def arrived(running: Trial) -> list[int]:
+    [shard] = running.readers[WEST].hub()
+    return [json.loads(stored.data)["n"] for stored in shard]
+
+
+async def test_what_the_lake_keeps_goes_over_a_link_once_and_in_order_though_the_replay_dies(tmp_path: Path) -> None:
+    async with trial(tmp_path, shards=1, workers=1, lake=True) as running:
+        await asyncio.to_thread(fill_lake, running)
+        replays = Replays(running, tmp_path)
+        dry = await replays.done("dry", "--dry-run")
+        other = await replays.done("other", "--type", "new")
+        killed = replays.start("killed", "--rate", "100")
+        async with asyncio.timeout(DEADLINE_S):
+            while not await asyncio.to_thread(running.readers[WEST].poll):
+                await asyncio.sleep(0.01)
+        killed.kill()
+        await asyncio.to_thread(running.readers[WEST].poll)
+        before = len(arrived(running))
+        resumed = await replays.done("resumed")
+        again = await replays.done("again")
+        await asyncio.to_thread(running.readers[WEST].poll)
+        events = arrived(running)
+    assert dry[0] == 0
+    assert f"{COUNT} events of the lake would go to {LINK}" in dry[1]
+    assert f"0 events of the lake over {LINK}: 0 sent" in other[1]
+    assert 0 < before < COUNT
+    assert resumed[0] == 0
+    assert f"{COUNT} events of the lake over {LINK}" in resumed[1]
+    assert (again[0], "was replayed" in again[1]) == (1, True)
+    assert sorted(events) == list(range(COUNT))
+    for key in range(3):
+        numbers = [number for number in events if number % 3 == key]
+        assert numbers == sorted(numbers)

@@ -1,0 +1,137 @@
+"""A replay as the pipeline sees it: the chosen events of a lake, each once, in order, under numbers that last."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+from memory_world import HERE, PEERS, REGIONS, SOURCE, World
+from msgspec.structs import replace
+
+from replicator.adapters.memory_lake import MemoryLake
+from replicator.core.formats import make_format
+from replicator.core.lake import Archived, encode_line, is_within, run_of
+from replicator.core.model import After, LinkName, Origin, SequenceNumber, ShardEnd, ShardId, TrimHorizon
+from replicator.errors import StoreUnavailable
+from replicator.ports import Entry, SinkLimits
+from replicator.worker.redrive import Unskimmed
+from replicator.worker.replay import Chosen, Lake, ReplaySource, replay_name
+
+[PEER] = PEERS[:1]
+LINK = LinkName(f"{SOURCE}:{PEER}")
+SINCE_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
+CHOSEN = Chosen(SINCE_MS, SINCE_MS + HOUR_MS)
+
+
+def event(number: int, *, shard: int = 0, at_ms: int = SINCE_MS, kind: str = "a") -> Archived:
+    name = ShardId(f"shardId-{shard:012}")
+    data = b'{"id":"%d","type":"%s"}' % (number, kind.encode())
+    origin = Origin(HERE, SOURCE, "17", name, SequenceNumber(number))
+    return Archived(origin, str(number), (), at_ms, "17", name, SequenceNumber(number), 0, f"k{number % 3}", data)
+
+
+async def lake_of(*requests: Sequence[Archived]) -> MemoryLake:
+    """One put each."""
+    lake = MemoryLake(SOURCE, SinkLimits(5000, 1 << 20, 1 << 20))
+    for events in requests:
+        await lake.put([Entry(encode_line(each), each.partition_key) for each in events])
+    return lake
+
+
+async def ids(lake: MemoryLake, chosen: Chosen = CHOSEN) -> list[str]:
+    return [each.event_id async for each in Lake(lake, SOURCE, REGIONS, chosen).events()]
+
+
+async def test_events_come_once_in_order_though_objects_overlap_and_shards_mix() -> None:
+    foreign = replace(event(4), origin=replace(event(4).origin, region=PEER))
+    lake = await lake_of(
+        [event(20, shard=1)],
+        [event(9), event(10), event(11)],
+        [event(2), foreign, event(9)],
+        [event(10), event(11), event(12)],
+    )
+    assert await ids(lake) == ["2", "4", "9", "10", "11", "12", "20"]
+
+
+async def test_only_what_arrived_in_the_time_and_is_of_the_type_is_chosen() -> None:
+    late, early = SINCE_MS + HOUR_MS, SINCE_MS - 1
+    lake = await lake_of(
+        [event(1, at_ms=early), event(2), event(3, kind="b"), event(4, at_ms=late - 1), event(5, at_ms=late)],
+        [replace(event(6), data=b"\xff")],
+    )
+    assert await ids(lake) == ["2", "3", "4", "6"]
+    assert await ids(lake, replace(CHOSEN, types=("b", "c"))) == ["3"]
+
+
+async def test_hours_beside_the_time_are_not_read() -> None:
+    lake = await lake_of([event(1, at_ms=SINCE_MS - HOUR_MS), event(2), event(3, at_ms=SINCE_MS + 2 * HOUR_MS)])
+    within = [name for name in lake.objects if is_within(name, CHOSEN.since_ms, CHOSEN.until_ms)]
+    assert [run.first for name in within if (run := run_of(name))] == [2]
+    assert run_of("orders/origin=us-east-1/date=2023-11-14/hour=22/readme.txt") is None
+
+
+async def test_a_place_is_a_number_from_which_another_owner_goes_on() -> None:
+    lake = await lake_of([event(number) for number in range(1, 6)])
+    source = ReplaySource(Lake(lake, SOURCE, REGIONS, CHOSEN), CHOSEN)
+    [shard] = await source.shards()
+    first = await source.read(await source.open(shard.id, TrimHorizon()), 2)
+    assert first.next is not None
+    again = ReplaySource(Lake(lake, SOURCE, REGIONS, CHOSEN), CHOSEN)
+    rest = await again.read(await again.open(shard.id, After(first.records[-1].sequence)), 9)
+    assert [record.data for record in (*first.records, *rest.records)] == [event(n).data for n in range(1, 6)]
+    assert [record.lasting for record in rest.records] == [event(n).origin for n in (3, 4, 5)]
+    assert rest.next is None
+    again.done(ShardEnd())
+    assert (again.is_over, again.done_number) == (True, 5)
+
+
+async def test_an_object_that_is_damaged_is_named() -> None:
+    lake = await lake_of([event(1)])
+    [name] = lake.objects
+    lake.objects[name] = lake.objects[name][:-5]
+    with pytest.raises(StoreUnavailable, match=r"orders/origin=us-east-1/.*can't be read"):
+        await ids(lake)
+
+
+def test_another_choice_is_another_replay_and_the_same_one_goes_on() -> None:
+    names = {
+        replay_name(LINK, chosen)
+        for chosen in (CHOSEN, replace(CHOSEN, types=("a",)), replace(CHOSEN, once_more="x"), Chosen(1, 2))
+    }
+    assert len(names) == 4
+    assert replay_name(LINK, CHOSEN) == replay_name(LINK, Chosen(CHOSEN.since_ms, CHOSEN.until_ms))
+
+
+@pytest.mark.parametrize("is_forced", [False, True])
+async def test_what_the_peer_has_is_not_sent_again_unless_forced(is_forced: bool) -> None:
+    world = World(regions=REGIONS[:2])
+    events = [event(number) for number in range(1, 41)]
+    lake = await lake_of(events)
+    for round_number in (1, 2):
+        chosen = replace(CHOSEN, once_more=f"{is_forced}{round_number}")
+        source = ReplaySource(Lake(lake, SOURCE, REGIONS, chosen), chosen)
+        setup = replace(
+            world.setup,
+            name=replay_name(LINK, chosen),
+            source=source,
+            queue=source,
+            event_format=Unskimmed(make_format("json")),
+            sent_since_ms=None if is_forced else chosen.since_ms,
+        )
+        service = world.service_of(setup, world.quarantine)
+        running = asyncio.create_task(service.run())
+        await world.until(lambda source=source: source.is_over)
+        await service.drain()
+        await running
+        assert source.done_number == 40
+    sent = world.numbers(PEER)
+    assert sorted(number for _, number in sent) == sorted(list(range(1, 41)) * (2 if is_forced else 1))
+    for key in ("k0", "k1", "k2"):
+        of_key = [number for held, number in sent if held == key]
+        assert of_key == sorted(set(of_key)) * (2 if is_forced else 1)
+    [shard] = world.peers[PEER].list_shards()
+    tags = [json.loads(record.data)["_replicator"]["origin"] for record in world.peers[PEER].records(shard.id)]
+    assert {tuple(tag[:5]) for tag in tags} == {
+        (HERE, SOURCE, "17", "shardId-000000000000", str(number)) for number in range(1, 41)
+    }
