@@ -27,7 +27,7 @@ from replicator.adapters.telemetry import OtelTelemetry
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
 from replicator.bootstrap_lake import lake_settings, open_lake
-from replicator.bootstrap_sinks import Writers
+from replicator.bootstrap_sinks import Paces, Writers
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config
 from replicator.config_sinks import S3SinkConfig
@@ -198,11 +198,13 @@ class _Builder:
         self._telemetry = telemetry
         self._stack = stack
         self._aws = AwsSession()
+        self._paces = Paces(config.limits.read_back_interval_s)
         self._rng = random.Random()
 
     async def service(self, redrive: Redrive | None = None) -> Service:
         """Of all sources, or of one redrive."""
         config = self._config
+        self._stack.push_async_callback(self._aws.close)
         http = await self._stack.enter_async_context(http_session(CONNECTIONS_MAX))
         claims = self._claims()
         self._stack.push_async_callback(claims.close)
@@ -266,7 +268,8 @@ class _Builder:
             reads_per_s=QUEUE_READS_PER_S if is_queue else limits.reads_per_s,
             idle_read_s=0.0 if is_queue else limits.idle_read_s,
         )
-        writers = Writers(self._config, self._aws, http, reader.event_format, len(set(peers) - {LAKE}))
+        links_to_peers = len(set(peers) - {LAKE})
+        writers = Writers(self._config, self._aws, http, self._paces, reader.event_format, links_to_peers)
         links = tuple([await self._link(name, peer, writers) for peer in peers])
         start = source.start_position
         return SourceSetup(

@@ -37,7 +37,8 @@ async def open_lake_reader(config: Config, region: Region, source: SourceName) -
     sink = config.sink(source, LAKE)
     if not isinstance(sink, S3SinkConfig):
         raise ConfigError(f"sources.{source} has no lake to replay from")
-    async with AwsSession().client("s3", region, config.regions[region].endpoints.s3, timeout_s=READ_S) as client:
+    endpoint = config.regions[region].endpoints.s3
+    async with AwsSession() as aws, aws.client("s3", region, endpoint, timeout_s=READ_S) as client:
         yield S3LakeReader(client, sink.writes_in(region), sink.prefix)
 
 

@@ -7,6 +7,7 @@ from replicator.adapters.kinesis_sink import Bodies, KinesisSink
 from replicator.adapters.sqs_sink import SqsSink
 from replicator.aws import eventbridge_api, sqs_api
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
+from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi
 from replicator.config import Config, Endpoints
@@ -21,16 +22,34 @@ BODIES_KEPT = 4
 """Of 1 MB or so each, for links that are a few requests apart."""
 
 
+class Paces:
+    """Of a worker: one for each stream in a peer, whichever links write there; its shards are the same for all."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._paces: dict[tuple[Region, str], Pace] = {}
+
+    def of(self, peer: Region, stream: str) -> Pace:
+        return self._paces.setdefault((peer, stream), Pace(self._interval_s))
+
+
 class Writers:
     """The sinks of one source's links. They share bodies where there are several."""
 
     def __init__(
-        self, config: Config, aws: AwsSession, http: aiohttp.ClientSession, event_format: Format, links: int
+        self,
+        config: Config,
+        aws: AwsSession,
+        http: aiohttp.ClientSession,
+        paces: Paces,
+        event_format: Format,
+        links: int,
     ) -> None:
         self._config = config
         self._limits = config.limits
         self._aws = aws
         self._http = http
+        self._paces = paces
         self._sender_and_origin = sender_and_origin(event_format)
         self._bodies = Bodies(BODIES_KEPT if links > 1 else 0)
 
@@ -47,11 +66,12 @@ class Writers:
 
     async def _stream(self, sink: KinesisSinkConfig, peer: Region) -> KinesisSink:
         api = await self._api(SERVICE, peer, self._endpoints(peer).kinesis, PREFIX, JSON_1_1)
+        stream = sink.writes_in(peer)
         return KinesisSink(
-            KinesisApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
+            KinesisApi(api, stream, self._limits.request_timeout_s),
             bodies=self._bodies,
             record_bytes_max=sink.record_bytes_max,
-            read_back_interval_s=self._limits.read_back_interval_s,
+            read_back_pace=self._paces.of(peer, stream),
             read_back_max_s=self._limits.read_back_max_s,
         )
 

@@ -89,8 +89,8 @@ async def judged(config: Config, region: Region, link: str, *, since_s: float, e
     """Reads every shard of the link's hub from so long ago up to its tip. Raises ConfigError."""
     trial, found = _Trial(config, region, link), Judged()
     now_ms = int(time.time() * 1000)
-    async with http_session(16) as http:
-        reader = await Readers(config, region, AwsSession(), http).reader(config.sources[trial.source])
+    async with AwsSession() as aws, http_session(16) as http:
+        reader = await Readers(config, region, aws, http).reader(config.sources[trial.source])
         try:
             incarnation = (await reader.source.describe()).incarnation
             for shard in await reader.source.shards():

@@ -292,9 +292,18 @@ class ClaimStore(Protocol):
         ...
 
     async def settle(
-        self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber
+        self,
+        session: ClaimSession,
+        batch: int,
+        undone: Collection[int],
+        watermark: SequenceNumber,
+        *,
+        may_wait: bool = False,
     ) -> None:
-        """Mark the batch done but for the indices in ``undone``, which become absent again; safe to repeat."""
+        """Mark the batch done but for the indices in ``undone``, which become absent again; safe to repeat.
+
+        ``may_wait``: a moment, for a call that would be made anyway.
+        """
         ...
 
     async def forget(self, session: ClaimSession) -> None:

@@ -13,7 +13,7 @@ SEVERAL_SHOWN = 5
 
 async def held(config: Config, region: Region) -> dict[LinkName, list[str]]:
     """The held keys by link of one region. Raises ConfigError, also when the quarantine does not answer."""
-    async with open_quarantine(config, region, AwsSession()) as quarantine:
+    async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
             return {link: list(await quarantine.held_keys(link)) for link in _links(config, region)}
         except StoreUnavailable as exc:
@@ -23,7 +23,7 @@ async def held(config: Config, region: Region) -> dict[LinkName, list[str]]:
 async def release(config: Config, region: Region, link: LinkName, key: str) -> bool:
     """Whether the key was held. Workers let its events through within half a minute. Raises ConfigError."""
     _checked(config, region, link)
-    async with open_quarantine(config, region, AwsSession()) as quarantine:
+    async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
             return await quarantine.release(link, key)
         except StoreUnavailable as exc:
@@ -33,7 +33,7 @@ async def release(config: Config, region: Region, link: LinkName, key: str) -> b
 async def kept(config: Config, region: Region, link: LinkName | None, newest: int) -> dict[LinkName, Kept]:
     """What is in quarantine, by link (one, or all of the region). Raises ConfigError."""
     links = _links(config, region) if link is None else [_checked(config, region, link)]
-    async with open_quarantine(config, region, AwsSession()) as quarantine:
+    async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
             return {name: await quarantine.kept(name, newest) for name in links}
         except StoreUnavailable as exc:
@@ -42,7 +42,7 @@ async def kept(config: Config, region: Region, link: LinkName | None, newest: in
 
 async def find(config: Config, region: Region, document_id: str) -> Document:
     """The one document of the region whose id begins so. Raises ConfigError when it is none, or more than one."""
-    async with open_quarantine(config, region, AwsSession()) as quarantine:
+    async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
             found = [
                 document for link in _links(config, region) for document in await quarantine.find(link, document_id)

@@ -44,7 +44,7 @@ async def redrive(
 ) -> Redriven:
     """Returns when every chosen document is removed or stays. Raises ConfigError."""
     source, peer = ends(config, region, link)
-    async with open_quarantine(config, region, AwsSession()) as quarantine:
+    async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
             names = await _chosen(quarantine, link, choice)
         except StoreUnavailable as exc:

@@ -75,7 +75,7 @@ async def replay(
 
 async def _check_new(config: Config, region: Region, link: LinkName, chosen: Chosen) -> None:
     """Raises ConfigError when the same was replayed to its end before: its checkpoint stands there."""
-    async with open_leases(config, region, AwsSession()) as leases:
+    async with AwsSession() as aws, open_leases(config, region, aws) as leases:
         try:
             rows = await leases.rows(replay_name(link, chosen))
         except StoreUnavailable as exc:

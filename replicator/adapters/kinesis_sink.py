@@ -79,9 +79,8 @@ def _written(head: bytes, entries: Sequence[Entry]) -> bytes:
 class KinesisSink:
     """Implements `ports.Sink`. ``bodies`` is shared by the sinks of links that read the same source.
 
-    ``read_back_interval_s``: the least time between two GetRecords on one shard, of all readings together; its
-    consumers share the five a second. ``read_back_max_s`` bounds one reading back; what it did not reach makes it
-    incomplete.
+    ``read_back_pace`` (by default one GetRecords a second on each shard) is shared by the sinks of one stream.
+    ``read_back_max_s`` bounds one reading back; what it did not reach makes it incomplete.
     """
 
     def __init__(
@@ -92,13 +91,13 @@ class KinesisSink:
         records_max: int = PUT_RECORDS_MAX,
         request_bytes_max: int = PUT_REQUEST_BYTES_MAX,
         record_bytes_max: int = RECORD_BYTES_MAX,
-        read_back_interval_s: float = 1.0,
+        read_back_pace: Pace | None = None,
         read_back_max_s: float = 600.0,
     ) -> None:
         self._api = api
         self._bodies = bodies or Bodies()
         self._limits = SinkLimits(records_max, request_bytes_max, record_bytes_max)
-        self._pace = Pace(read_back_interval_s)
+        self._pace = read_back_pace or Pace(1.0)
         self._read_back_max_s = read_back_max_s
         self._head = b'{"StreamName":' + _text.encode(api.stream) + b',"Records":['
         self._peer = DatedPeer(api.stream, self._ask)

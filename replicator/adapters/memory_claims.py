@@ -35,7 +35,13 @@ class MemoryClaims:
         return rules.claim(self._held(session), batch, claims, self._now_ms(), self._window_ms)
 
     async def settle(
-        self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber
+        self,
+        session: ClaimSession,
+        batch: int,
+        undone: Collection[int],
+        watermark: SequenceNumber,
+        *,
+        may_wait: bool = False,  # noqa: ARG002 - there is nothing to wait for
     ) -> None:
         rules.settle(self._held(session), batch, undone, watermark, self._now_ms())
 

@@ -4,8 +4,9 @@ A scope (one link on one shard of one source incarnation) has a meta hash, a has
 All names of a shard share one hash tag, so its links live in one slot of a cluster and one script call serves them.
 Done events are kept as 16-byte digests in small hashes that stay listpacks: so an event takes less than 40 bytes.
 
-What comes while a call is under way waits for its end and goes with the next one: nobody waits for company, and under
-load a batch costs about two calls however many links it has, because settlements travel with the claims that follow.
+A claim goes at once, or when the call under way has ended, and takes all along that waits by then. A settlement that
+nobody needs waits a moment for such a call. So a batch costs two calls when its links are done with it within that
+moment, however many they are, and fewer when the next batch comes within it.
 """
 
 import asyncio
@@ -36,6 +37,9 @@ CONNECTIONS_MAX = 32
 OPERATIONS_MAX = 16
 """Of one script call: a server does nothing else meanwhile, and a full batch takes it about a millisecond."""
 
+COMPANY_S = 0.05
+"""How long a settlement waits for a claim to go with."""
+
 
 class _Script:
     """One Lua file, called by its hash and loaded when the server does not know it."""
@@ -56,7 +60,9 @@ class _Operation(Struct, eq=False):
 class RedisClaims:
     """Implements `ports.ClaimStore`; made by `connect`, closed by whoever made it."""
 
-    def __init__(self, client: Any, where: str, window_s: float, *, is_cluster: bool = False) -> None:
+    def __init__(
+        self, client: Any, where: str, window_s: float, *, is_cluster: bool = False, company_s: float = COMPANY_S
+    ) -> None:
         self._client = client
         self._where = where
         self._is_cluster = is_cluster
@@ -64,13 +70,20 @@ class RedisClaims:
         self._kept_ms = max(META_KEPT_S * 1000, 4 * self._window_ms)
         self._attach = _Script("redis_attach")
         self._claims = _Script("redis_claims")
+        self._company_s = company_s
         self._waiting: defaultdict[str, list[_Operation]] = defaultdict(list)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        """Of groups in which nothing but settlements waits."""
+        self._due: set[str] = set()
+        """Groups in which something waits that must go with the next call."""
         self._calling: dict[str, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
         for task in list(self._calling.values()):
             task.cancel()
         await asyncio.gather(*self._calling.values(), return_exceptions=True)
+        for group in list(self._waiting):
+            self._leave(group)
         await self._client.aclose()
 
     async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
@@ -90,36 +103,71 @@ class RedisClaims:
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
         assert len(claims) % CLAIM_BYTES == 0
-        verdicts: bytes = (await self._operate("claim", session, batch, claims, ""))[1]
+        verdicts: bytes = (await self._operate("claim", session, batch, claims, "", may_wait=False))[1]
         return verdicts
 
     async def settle(
-        self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber
+        self,
+        session: ClaimSession,
+        batch: int,
+        undone: Collection[int],
+        watermark: SequenceNumber,
+        *,
+        may_wait: bool = False,
     ) -> None:
-        await self._operate("settle", session, batch, "".join(f"{index}," for index in undone), str(watermark))
+        places = "".join(f"{index}," for index in undone)
+        await self._operate("settle", session, batch, places, str(watermark), may_wait=may_wait)
 
     async def _operate(
-        self, kind: str, session: ClaimSession, batch: int, payload: str | bytes, watermark: str
+        self, kind: str, session: ClaimSession, batch: int, payload: str | bytes, watermark: str, *, may_wait: bool
     ) -> list[bytes]:
         scope = session.scope
         args = (kind, session.store, session.epoch, batch, payload, _name(scope, "w:"), watermark)
-        operation = _Operation(scope, args, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        operation = _Operation(scope, args, loop.create_future())
         group = _tag(scope) if self._is_cluster else ""
-        self._waiting[group].append(operation)
-        if group not in self._calling:
-            self._calling[group] = asyncio.create_task(self._call_all(group))
+        waiting = self._waiting[group]
+        waiting.append(operation)
+        if not may_wait or len(waiting) >= OPERATIONS_MAX:
+            self._call_soon(group)
+        elif group not in self._due and group not in self._timers:
+            self._timers[group] = loop.call_later(self._company_s, self._call_soon, group)
         return _checked(scope, await operation.answer)
 
+    def _call_soon(self, group: str) -> None:
+        """All that waits, now or when the call under way has ended."""
+        self._due.add(group)
+        self._stop_timer(group)
+        if group not in self._calling:
+            self._calling[group] = asyncio.create_task(self._call_all(group))
+
     async def _call_all(self, group: str) -> None:
-        """Until nothing waits any more. Who waits gets its answer, or the error of the call."""
+        """Until nothing is due any more. Who waits gets its answer, or the error of the call."""
         try:
-            while waiting := self._waiting.pop(group, None):
-                self._waiting[group] = waiting[OPERATIONS_MAX:]
+            while group in self._due:
+                waiting = self._waiting.pop(group)
+                if len(waiting) > OPERATIONS_MAX:
+                    self._waiting[group] = waiting[OPERATIONS_MAX:]
+                else:
+                    self._due.discard(group)
                 await self._call_some(waiting[:OPERATIONS_MAX])
+        except BaseException:
+            self._leave(group)
+            raise
         finally:
             del self._calling[group]
-            for operation in self._waiting.pop(group, ()):
-                operation.answer.cancel()
+
+    def _stop_timer(self, group: str) -> None:
+        timer = self._timers.pop(group, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _leave(self, group: str) -> None:
+        """Nothing of the group is called any more."""
+        self._stop_timer(group)
+        self._due.discard(group)
+        for operation in self._waiting.pop(group, ()):
+            operation.answer.cancel()
 
     async def _call_some(self, operations: Sequence[_Operation]) -> None:
         keys = [key for operation in operations for key in _keys(operation.scope)]
@@ -210,6 +258,7 @@ def connect(
     tls_ca_file: str | None = None,
     timeout_s: float = 1.0,
     window_s: float = 3600.0,
+    company_s: float = COMPANY_S,
 ) -> RedisClaims:
     """A client that makes one attempt a call: whether to repeat one is decided by who called."""
     options: dict[str, Any] = {
@@ -223,4 +272,4 @@ def connect(
     if tls_ca_file is not None:
         options["ssl_ca_certs"] = tls_ca_file
     client: Any = RedisCluster.from_url(url, **options) if is_cluster else Redis.from_url(url, **options)
-    return RedisClaims(client, _without_secrets(url), window_s, is_cluster=is_cluster)
+    return RedisClaims(client, _without_secrets(url), window_s, is_cluster=is_cluster, company_s=company_s)

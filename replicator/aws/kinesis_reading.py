@@ -27,6 +27,10 @@ PAGES_AT_ONCE = 2
 """Answers of up to 10 MiB (30 MiB while decoded) that are in memory together."""
 
 
+SHARDS_KEPT = 100
+"""Of so many a stream's pace is kept though nobody reads them any more; beyond, of twice those that are being read."""
+
+
 class Wanted(Struct, frozen=True):
     """Times are the peer's clock. ``hashes`` of the keys in question (`core.hash_range`), None for all."""
 
@@ -44,19 +48,29 @@ class Bounds(Struct, frozen=True):
 
 
 class Pace:
-    """The least time between two GetRecords on one shard, whose consumers share five a second; for all readings."""
+    """The least time between two GetRecords on one shard, whose consumers share five a second.
+
+    One for all readings of a stream.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._next_s: dict[ShardId, float] = {}
+        self._shards_max = SHARDS_KEPT
 
     async def turn(self, shard: ShardId) -> None:
         """Return when the shard may be read once more."""
         now_s = asyncio.get_running_loop().time()
-        self._next_s = {known: at_s for known, at_s in self._next_s.items() if at_s > now_s}
-        turn_s = self._next_s.get(shard, now_s)
+        turn_s = max(now_s, self._next_s.get(shard, now_s))
         self._next_s[shard] = turn_s + self._interval_s
+        if len(self._next_s) > self._shards_max:
+            self._forget(now_s)
         await asyncio.sleep(turn_s - now_s)
+
+    def _forget(self, now_s: float) -> None:
+        """Shards that nobody reads now. Not at each turn: of n shards that would be n steps for each of their turns."""
+        self._next_s = {shard: at_s for shard, at_s in self._next_s.items() if at_s > now_s}
+        self._shards_max = max(SHARDS_KEPT, 2 * len(self._next_s))
 
 
 class Reading:

@@ -1,78 +1,47 @@
 """Credentials and endpoints as botocore finds them: environment, profile, task role; FIPS, dual-stack."""
 
-import asyncio
-import time
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import aioboto3
 from aiobotocore.config import AioConfig
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConfigParseError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
+from aiobotocore.credentials import AioCredentialResolver, AioCredentials
+from aiobotocore.session import get_session
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, CredentialRetrievalError, NoCredentialsError
 
+from replicator.aws.credentials import Keeper
 from replicator.aws.signer import Credentials
 from replicator.errors import Misconfigured, TransientError
 
-CREDENTIALS_FRESH_S = 5.0
-"""How long credentials are used without asking the provider, which renews them well before they expire."""
-
 
 class AwsSession:
-    """One per process. Rare calls get aioboto3's clients; the direct path takes credentials only."""
+    """One per process, closed by whoever made it. Rare calls get aioboto3's clients; the direct path, credentials."""
 
-    def __init__(self) -> None:
-        self._session = aioboto3.Session()
-        self._provider: Any = None  # aiobotocore's refreshable credentials have no public type
-        self._frozen: Credentials | None = None
-        self._frozen_s = 0.0
-        self._lock = asyncio.Lock()
+    def __init__(self, keeper: Keeper | None = None) -> None:
+        self._keeper = keeper or Keeper()
+        session = get_session()
+        session.register_component("credential_provider", AioCredentialResolver([_Provider(self._keeper)]))
+        self._session = aioboto3.Session(botocore_session=session)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._keeper.close()
 
     async def credentials(self, *, refused: Credentials | None = None) -> Credentials:
         """Valid credentials; newly resolved when the last ones are those the service ``refused`` as expired.
 
         Raises Misconfigured when none can be found or read, TransientError when their provider is away.
         """
-        return self._fresh(refused) or await self._renewed(refused)
-
-    def _fresh(self, refused: Credentials | None) -> Credentials | None:
-        is_fresh = time.monotonic() - self._frozen_s < CREDENTIALS_FRESH_S
-        return self._frozen if is_fresh and self._frozen != refused else None
-
-    async def _renewed(self, refused: Credentials | None) -> Credentials:
-        async with self._lock:
-            # Another call may have renewed them while this one waited.
-            fresh = self._fresh(refused)
-            if fresh is not None:
-                return fresh
-            if refused is not None and self._frozen == refused:
-                self._provider = None
-            self._frozen = await self._ask()
-            self._frozen_s = time.monotonic()
-            return self._frozen
-
-    async def _ask(self) -> Credentials:
-        try:
-            if self._provider is None:
-                # A session keeps the credentials it once resolved, so only a new one looks again.
-                self._provider = await aioboto3.Session().get_credentials()
-            if self._provider is None:
-                raise Misconfigured(
-                    "no AWS credentials found; give the task a role, or set AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY",
-                    code="no_credentials",
-                )
-            frozen = await self._provider.get_frozen_credentials()
-        except (PartialCredentialsError, ProfileNotFound, ConfigParseError) as exc:
-            raise Misconfigured(f"AWS credentials can't be read: {exc}", code="credentials") from exc
-        # A provider that answers with credentials already expired raises RuntimeError.
-        except (BotoCoreError, ClientError, OSError, RuntimeError) as exc:
-            raise TransientError(f"AWS credentials can't be fetched: {exc}", code="credentials") from exc
-        return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        return (await self._keeper.get(refused)).credentials
 
     def client(
         self, service: str, region: str, endpoint: str | None, *, timeout_s: float = 5.0
@@ -101,3 +70,37 @@ class AwsSession:
                 return str(client.meta.endpoint_url)
         except (BotoCoreError, ValueError) as exc:
             raise Misconfigured(f"no endpoint for {service} in {region}: {exc}", code="endpoint") from exc
+
+
+class _Provider:
+    """Where the clients' credentials come from, as botocore's sessions want it."""
+
+    METHOD = "replicator"
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    async def load(self) -> AioCredentials:
+        return _Shared(self._keeper)
+
+
+class _Shared(AioCredentials):  # type: ignore[misc]  # aiobotocore has no types
+    """What clients sign with: the same credentials, under the same rule. Raises botocore's errors, as they expect."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        super().__init__("", "", method=_Provider.METHOD)
+        self._keeper = keeper
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        try:
+            held = await self._keeper.get()
+        except Misconfigured as exc:
+            raise NoCredentialsError from exc
+        except TransientError as exc:
+            raise CredentialRetrievalError(provider=self.method, error_msg=str(exc)) from exc
+        known = held.credentials
+        return ReadOnlyCredentials(known.access_key, known.secret_key, known.token, held.account_id)
+
+    async def get_account_id(self) -> str | None:
+        account_id: str | None = (await self.get_frozen_credentials()).account_id
+        return account_id

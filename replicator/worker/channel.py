@@ -91,7 +91,7 @@ class Channel:
         self._may_attempt = False
         self._position = durable.position
         self._cursor: Cursor | None = None
-        self._draining = asyncio.Event()
+        self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain_until_s = 0.0
         self._is_at_tip = False
         self._rest: Batch | None = None
@@ -122,13 +122,12 @@ class Channel:
     def drain(self, until_s: float) -> None:
         """Take in nothing more, finish what is under way until ``until_s`` (loop time), then let `run` return."""
         self._drain_until_s = until_s
-        self._draining.set()
+        if not self._draining.done():
+            self._draining.set_result(None)
 
     async def _until_taken_in(self, intake: asyncio.Task[None]) -> None:
         """The end of the shard, or of the draining budget: a store that is away may hold a batch up for long."""
-        draining = asyncio.ensure_future(self._draining.wait())
-        await asyncio.wait((intake, draining), return_when=asyncio.FIRST_COMPLETED)
-        draining.cancel()
+        await asyncio.wait((intake, self._draining), return_when=asyncio.FIRST_COMPLETED)
         if not intake.done():
             await asyncio.wait((intake,), timeout=max(0.0, self._drain_until_s - _now_s()))
             intake.cancel()
@@ -137,15 +136,14 @@ class Channel:
     async def _until_settled(self) -> None:
         """Every span settled; while draining only as long as the budget allows."""
         while self._settlement.open:
-            self._settlement.progress.clear()
-            if not self._draining.is_set():
-                await self._unless_draining(self._settlement.progress.wait())
+            if not self._draining.done():
+                await self._unless_draining(self._settlement.progress())
                 continue
             if self.link.state != "up":
                 return
             try:
                 async with asyncio.timeout_at(self._drain_until_s):
-                    await self._settlement.progress.wait()
+                    await self._settlement.progress()
             except TimeoutError:
                 return
 
@@ -184,7 +182,7 @@ class Channel:
 
     async def _take_in(self) -> None:
         await self._unless_draining(self._begin())
-        while not self._draining.is_set() and self._position != ShardEnd():
+        while not self._draining.done() and self._position != ShardEnd():
             await (self._take_run() if self._room.is_left else self._until_progress())
 
     async def _take_run(self) -> None:
@@ -222,8 +220,7 @@ class Channel:
     async def _until_progress(self) -> None:
         """Until a span is settled or draining begins."""
         self._publisher.hurry()
-        self._settlement.progress.clear()
-        await self._unless_draining(self._settlement.progress.wait())
+        await self._unless_draining(self._settlement.progress())
         self._publisher.hurry(is_on=False)
 
     async def _next(self) -> Batch | None:
@@ -261,7 +258,7 @@ class Channel:
         """
         if self.link.settings.is_lake:
             return True
-        peer = await self._unless_draining(self.link.peer_time())
+        peer = self.link.peer_time_at_once() or await self._unless_draining(self.link.peer_time())
         if peer is None:
             return False
         floor_ms = peer.earliest_ms
@@ -274,7 +271,7 @@ class Channel:
         return self._heritage.is_covered() or await self._until_durable()
 
     async def _until_durable(self) -> bool:
-        while not self._draining.is_set():
+        while not self._draining.done():
             try:
                 await self._make_durable()
             except (TransientError, TimeoutError) as exc:

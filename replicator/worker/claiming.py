@@ -72,23 +72,31 @@ class Claiming:
         return batch, verdicts
 
     async def settle(
-        self, session: ClaimSession | None, batch: int | None, undone: Collection[int], mark: SequenceNumber
+        self,
+        session: ClaimSession | None,
+        batch: int | None,
+        undone: Collection[int],
+        mark: SequenceNumber,
+        *,
+        may_wait: bool,
     ) -> bool:
-        """Mark a batch done in the store; false when the store no longer knows it or is away.
+        """Mark a batch done in the store, see `ClaimStore.settle`; false when that no longer knows it or is away.
 
         Attaching anew drops the claims of the session before, also where the store has not forgotten the scope.
         """
         if session is None or batch is None or session is not self.session:
             return False
         try:
-            done = await self._call(lambda: self._settled(session, batch, undone, mark))
+            done = await self._call(lambda: self._settled(session, batch, undone, mark, may_wait=may_wait))
         except ClaimsLost as exc:
             self._lost(exc)
             return False
         return done is not None
 
-    async def _settled(self, session: ClaimSession, batch: int, undone: Collection[int], mark: SequenceNumber) -> bool:
-        await self._store.settle(session, batch, undone, mark)
+    async def _settled(
+        self, session: ClaimSession, batch: int, undone: Collection[int], mark: SequenceNumber, *, may_wait: bool
+    ) -> bool:
+        await self._store.settle(session, batch, undone, mark, may_wait=may_wait)
         return True
 
     async def forget(self) -> None:

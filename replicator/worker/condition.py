@@ -94,9 +94,15 @@ class WatchedClaims:
         return await self.condition.watch(self._store.claim(session, batch, claims))
 
     async def settle(
-        self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber
+        self,
+        session: ClaimSession,
+        batch: int,
+        undone: Collection[int],
+        watermark: SequenceNumber,
+        *,
+        may_wait: bool = False,
     ) -> None:
-        await self.condition.watch(self._store.settle(session, batch, undone, watermark))
+        await self.condition.watch(self._store.settle(session, batch, undone, watermark, may_wait=may_wait))
 
     async def forget(self, session: ClaimSession) -> None:
         await self.condition.watch(self._store.forget(session))

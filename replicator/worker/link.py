@@ -141,9 +141,13 @@ class Link:
     async def peer_time(self) -> PeerTime:
         """Bounds of the peer's clock now; waits until the peer has answered and its fence is known."""
         await self.fence.decided.wait()
-        told = self._peer.at(_now_s())
+        told = self.peer_time_at_once()
         assert told is not None, "a peer without a clock is not asked about its fence"
         return told
+
+    def peer_time_at_once(self) -> PeerTime | None:
+        """The same without waiting; None where that would have to wait."""
+        return self.peer_estimate() if self.fence.decided.is_set() else None
 
     def peer_estimate(self) -> PeerTime | None:
         """Bounds of the peer's clock now, without waiting; None before the first answer."""

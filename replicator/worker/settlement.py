@@ -28,8 +28,7 @@ class Settlement:
         self._on_passed = on_passed
         self._watermark: Watermark[Span] = Watermark(position)
         self._finished: asyncio.Queue[Span] = asyncio.Queue()
-        self.progress = asyncio.Event()
-        """Set whenever a span was settled."""
+        self._progress: asyncio.Future[None] | None = None
         self.open_bytes = 0
         self._waiting_since_s = 0.0
 
@@ -81,7 +80,11 @@ class Settlement:
         """Settle what is done until cancelled. Raises Fenced."""
         while True:
             span = await self._finished.get()
-            span.is_marked = await self._claiming.settle(span.session, span.batch, _put_away(span), self._mark())
+            # A queue gives out what follows in a group when this is deleted there, which is when it is settled.
+            may_wait = not self._is_awaited and self._on_passed is None
+            span.is_marked = await self._claiming.settle(
+                span.session, span.batch, _put_away(span), self._mark(), may_wait=may_wait
+            )
             span.is_finished = True
             self.open_bytes -= span.size_bytes
             self._on_settled(span)
@@ -90,7 +93,20 @@ class Settlement:
                 if self._on_passed is not None:
                     self._on_passed(self._watermark.position)
                 self._waiting_since_s = asyncio.get_running_loop().time()
-            self.progress.set()
+            if self._progress is not None and not self._progress.done():
+                self._progress.set_result(None)
+
+    def progress(self) -> asyncio.Future[None]:
+        """Done when a span was settled after the call; until then no settlement waits for company.
+
+        For one who waits at a time; who waits no more cancels it.
+        """
+        self._progress = asyncio.get_running_loop().create_future()
+        return self._progress
+
+    @property
+    def _is_awaited(self) -> bool:
+        return self._progress is not None and not self._progress.done()
 
     async def settle_partly(self) -> bool:
         """Tell the store what of the unfinished spans is done, so that the next owner need not ask the peer.
@@ -111,7 +127,7 @@ class Settlement:
             return
         undone = [item.index for item in span.items if not item.is_done or item.is_put_away]
         if span.pending == 0 or len(undone) < len(span.items):
-            span.is_marked = await self._claiming.settle(span.session, span.batch, undone, self._mark())
+            span.is_marked = await self._claiming.settle(span.session, span.batch, undone, self._mark(), may_wait=False)
             span.is_finished = span.pending == 0
 
     def _mark(self) -> SequenceNumber:

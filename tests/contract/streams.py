@@ -13,6 +13,7 @@ from replicator.adapters.kinesis_sink import KinesisSink
 from replicator.adapters.kinesis_source import KinesisSource
 from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
+from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JsonApi, http_session
 from replicator.core.model import SequenceNumber, ShardId
@@ -83,7 +84,7 @@ class OverHttp:
         self._name = name
         self._client: Any = boto3.client("kinesis", region_name=REGION, endpoint_url=url)
         self.source: Source = KinesisSource(api)
-        self.sink: Sink = KinesisSink(api, read_back_interval_s=0.01)
+        self.sink: Sink = KinesisSink(api, read_back_pace=Pace(0.01))
 
     def put(self, key: str, data: bytes) -> None:
         self._client.put_record(StreamName=self._name, PartitionKey=key, Data=data)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from replicator.adapters.memory_claims import MemoryClaims
-from replicator.adapters.redis_claims import RedisClaims, connect
+from replicator.adapters.redis_claims import OPERATIONS_MAX, RedisClaims, connect
 from replicator.core.kpl import USER_RECORDS_MAX
 from replicator.core.model import LinkName, SequenceNumber, ShardId
 from replicator.dev.valkey import Valkey, valkey
 from replicator.errors import ClaimsLost, Fenced, StoreUnavailable
-from replicator.ports import ClaimScope, ClaimStore
+from replicator.ports import ClaimScope, ClaimSession, ClaimStore
 
 NONE = SequenceNumber(0)
 
@@ -255,6 +256,109 @@ async def test_what_comes_together_goes_in_one_call_and_each_has_its_own_answer(
     finally:
         await client.aclose()
         await claims.close()
+
+
+NEVER_S = 600.0
+"""Company is waited for until it comes."""
+SOON_S = 10.0
+
+
+@asynccontextmanager
+async def three_links(
+    url: str, new_name: Callable[[str], str], company_s: float
+) -> AsyncIterator[tuple[RedisClaims, list[ClaimSession], Redis]]:
+    claims = connect(url, timeout_s=5.0, company_s=company_s)
+    client = Redis.from_url(url)
+    try:
+        yield claims, [await claims.attach(scope_of(new_name(f"rides-{os.getpid()}")), 1) for _ in range(3)], client
+    finally:
+        await client.aclose()
+        await claims.close()
+
+
+async def at_different_times(
+    claims: RedisClaims, sessions: list[ClaimSession], batch: int, client: Redis
+) -> list[asyncio.Task[None]]:
+    """The links are done with the batch one after the other, a call of the server's between them."""
+    settling = []
+    for session in sessions:
+        settling.append(asyncio.create_task(claims.settle(session, batch, (), NONE, may_wait=True)))
+        await client.ping()
+    return settling
+
+
+async def test_a_batch_of_all_links_costs_two_calls_when_little_comes(
+    valkey_url: str, new_name: Callable[[str], str]
+) -> None:
+    async with three_links(valkey_url, new_name, 0.5) as (claims, sessions, client):
+        before, batches = await script_calls(client), 3
+        for batch in range(1, batches + 1):
+            await asyncio.gather(*[claims.claim(session, batch, claim_of(str(batch))) for session in sessions])
+            await asyncio.gather(*await at_different_times(claims, sessions, batch, client))
+        assert await script_calls(client) == before + 2 * batches
+
+
+async def test_settlements_go_with_the_claims_of_the_next_batch(
+    valkey_url: str, new_name: Callable[[str], str]
+) -> None:
+    async with three_links(valkey_url, new_name, NEVER_S) as (claims, sessions, client):
+        before, batches, settling = await script_calls(client), 5, list[asyncio.Task[None]]()
+        for batch in range(1, batches + 1):
+            await asyncio.gather(*[claims.claim(session, batch, claim_of(str(batch))) for session in sessions])
+            async with asyncio.timeout(SOON_S):
+                await asyncio.gather(*settling)
+            settling = await at_different_times(claims, sessions, batch, client)
+        assert not any(task.done() for task in settling)
+        assert await script_calls(client) == before + batches
+        done = await claims.claim(sessions[0], batches + 1, b"".join(claim_of(str(number)) for number in range(1, 6)))
+        assert done == b"ddddd"
+
+
+async def test_a_settlement_without_company_goes_alone_after_a_moment(
+    valkey_url: str, new_name: Callable[[str], str]
+) -> None:
+    async with three_links(valkey_url, new_name, 0.05) as (claims, [session, *_], client):
+        await claims.claim(session, 1, claim_of("a"))
+        before = await script_calls(client)
+        async with asyncio.timeout(SOON_S):
+            await claims.settle(session, 1, (), NONE, may_wait=True)
+        assert await script_calls(client) == before + 1
+
+
+async def test_what_somebody_waits_for_goes_at_once_and_takes_the_others_along(
+    valkey_url: str, new_name: Callable[[str], str]
+) -> None:
+    async with three_links(valkey_url, new_name, NEVER_S) as (claims, sessions, client):
+        await asyncio.gather(*[claims.claim(session, 1, claim_of("a")) for session in sessions])
+        waiting = await at_different_times(claims, sessions[:2], 1, client)
+        before = await script_calls(client)
+        async with asyncio.timeout(SOON_S):
+            await claims.settle(sessions[2], 1, (), NONE)
+            await asyncio.gather(*waiting)
+        assert await script_calls(client) == before + 1
+
+
+async def test_a_full_call_waits_for_nothing(valkey_url: str, new_name: Callable[[str], str]) -> None:
+    async with three_links(valkey_url, new_name, NEVER_S) as (claims, [session, *_], client):
+        for batch in range(1, OPERATIONS_MAX + 1):
+            await claims.claim(session, batch, claim_of(str(batch)))
+        before = await script_calls(client)
+        async with asyncio.timeout(SOON_S):
+            await asyncio.gather(
+                *[claims.settle(session, batch, (), NONE, may_wait=True) for batch in range(1, OPERATIONS_MAX + 1)]
+            )
+        assert await script_calls(client) == before + 1
+
+
+async def test_who_waits_for_company_is_told_when_the_store_is_closed(
+    valkey_url: str, new_name: Callable[[str], str]
+) -> None:
+    async with three_links(valkey_url, new_name, NEVER_S) as (claims, sessions, client):
+        await asyncio.gather(*[claims.claim(session, 1, claim_of("a")) for session in sessions])
+        waiting = await at_different_times(claims, sessions, 1, client)
+        await claims.close()
+        await asyncio.wait(waiting, timeout=SOON_S)
+        assert all(task.cancelled() for task in waiting)
 
 
 async def test_a_call_that_fails_fails_for_all_who_wait_and_the_next_one_is_made(valkey_url: str) -> None:

@@ -12,6 +12,7 @@ from trial import DEADLINE_S, EAST, POLL_S, WEST, trial
 
 from replicator.adapters.kinesis_sink import KinesisSink
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
+from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JsonApi, http_session
 from replicator.core.in_doubt import Dated, FenceRules, dated
@@ -48,7 +49,7 @@ async def endpoint() -> AsyncIterator[tuple[KinesisEndpoint, str]]:
 
 def sink_at(http: aiohttp.ClientSession, url: str, session: AwsSession | None = None) -> KinesisSink:
     api = JsonApi(http, session or AwsSession(), service=SERVICE, region=EAST, url=url, prefix=PREFIX)
-    return KinesisSink(KinesisApi(api, STREAM, 5.0), read_back_interval_s=0.0)
+    return KinesisSink(KinesisApi(api, STREAM, 5.0), read_back_pace=Pace(0.0))
 
 
 async def dated_now(sink: KinesisSink) -> Dated:
@@ -134,7 +135,7 @@ async def test_shards_that_can_not_hold_a_key_are_not_read(
     client.create_stream(StreamName=name, ShardCount=50)
     client.close()
     api = JsonApi(http, AwsSession(), service=SERVICE, region=EAST, url=kinesis_url, prefix=PREFIX)
-    sink = KinesisSink(KinesisApi(api, name, 5.0), read_back_interval_s=0.0)
+    sink = KinesisSink(KinesisApi(api, name, 5.0), read_back_pace=Pace(0.0))
 
     def nothing(_: bytes) -> Origin | None:
         return None

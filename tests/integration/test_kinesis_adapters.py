@@ -14,6 +14,7 @@ import pytest
 from replicator.adapters.kinesis_sink import KinesisSink
 from replicator.adapters.kinesis_source import KinesisSource
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
+from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JsonApi, http_session
 from replicator.core.model import Origin, ShardId, TrimHorizon
@@ -231,7 +232,7 @@ def of_no_interest(_: bytes) -> Origin | None:
 async def test_reading_back_goes_on_when_consumers_leave_it_no_reads(
     http: aiohttp.ClientSession, kinesis_url: str, stream: str
 ) -> None:
-    sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_interval_s=0.0)
+    sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_pace=Pace(0.0))
     await sink.put(ENTRIES)
     await add_fault(http, kinesis_url, kind="throttle", operation="GetRecords", stream=stream, count=5)
     since_ms = (await sink.peer_time()).earliest_ms - 60_000
@@ -242,7 +243,7 @@ async def test_reading_back_goes_on_when_consumers_leave_it_no_reads(
 async def test_reading_back_that_is_throttled_to_its_time_bound_is_incomplete(
     http: aiohttp.ClientSession, kinesis_url: str, stream: str
 ) -> None:
-    sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_interval_s=0.0, read_back_max_s=0.3)
+    sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_pace=Pace(0.0), read_back_max_s=0.3)
     await add_fault(http, kinesis_url, kind="throttle", operation="GetRecords", stream=stream)
     found = await sink.read_back(0, of_no_interest, records_max=100)
     assert not found.is_complete
@@ -252,7 +253,7 @@ async def test_reading_back_from_an_unreachable_peer_is_an_error_and_no_answer(
     http: aiohttp.ClientSession, kinesis_url: str, stream: str
 ) -> None:
     """Otherwise an outage would look like events that are not there."""
-    sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_interval_s=0.0)
+    sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_pace=Pace(0.0))
     await add_fault(http, kinesis_url, kind="drop_before", operation="GetRecords", stream=stream, count=1)
     with pytest.raises(TransientError) as away:
         await sink.read_back(0, of_no_interest, records_max=100)

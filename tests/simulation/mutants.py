@@ -443,7 +443,7 @@ def children_before_parents() -> None:
 def claims_not_settled() -> None:
     """The claim store is never told what is done."""
 
-    async def settle(self: Claiming, store: Any, batch: Any, undone: Any, mark: Any) -> bool:
+    async def settle(self: Claiming, store: Any, batch: Any, undone: Any, mark: Any, *, may_wait: bool) -> bool:
         return True
 
     put(Claiming, "settle", settle)

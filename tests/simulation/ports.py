@@ -248,7 +248,13 @@ class WireClaims:
         return await self._call(lambda: self._claims.claim(session, batch, claims))
 
     async def settle(
-        self, session: ClaimSession, batch: int, undone: Collection[int], watermark: SequenceNumber
+        self,
+        session: ClaimSession,
+        batch: int,
+        undone: Collection[int],
+        watermark: SequenceNumber,
+        *,
+        may_wait: bool = False,
     ) -> None:
         kept = tuple(undone)
         await self._call(lambda: self._claims.settle(session, batch, kept, watermark))

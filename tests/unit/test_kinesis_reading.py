@@ -6,8 +6,9 @@ import pytest
 from small_world import in_virtual_time
 
 from replicator.aws.kinesis_api import GetRecordsReply, RecordReply
-from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
-from replicator.core.model import Position, Shard, ShardId
+from replicator.aws.kinesis_reading import SHARDS_KEPT, Bounds, Pace, Reading, Wanted
+from replicator.bootstrap_sinks import Paces
+from replicator.core.model import Position, Region, Shard, ShardId
 from replicator.errors import TransientError
 
 
@@ -80,6 +81,46 @@ def test_a_shard_is_read_once_a_second_by_all_readings_together() -> None:
         await asyncio.gather(*[reading(api, pace, until_ms=20_000).run() for _ in range(3)])
         gaps_s = [after - before for before, after in zip(api.pages_s, api.pages_s[1:], strict=False)]
         assert min(gaps_s) >= 1.0
+
+    in_virtual_time(history())
+
+
+def test_links_that_write_one_stream_of_a_peer_share_its_pace() -> None:
+    paces, peer = Paces(1.0), Region("eu-west-1")
+    assert paces.of(peer, "hub") is paces.of(peer, "hub")
+    assert len({id(paces.of(*one)) for one in ((peer, "hub"), (peer, "audit"), (Region("us-east-1"), "hub"))}) == 3
+
+
+class Counted(str):
+    """A shard's id that counts how often it is looked up or kept."""
+
+    __slots__ = ()
+    hashed = 0
+
+    def __hash__(self) -> int:
+        Counted.hashed += 1
+        return super().__hash__()
+
+
+def test_a_turn_costs_the_same_however_many_shards_are_read_at_once() -> None:
+    turns = 4000
+
+    async def history() -> None:
+        pace = Pace(1.0)
+        Counted.hashed = 0
+        await asyncio.gather(*[pace.turn(ShardId(Counted(number))) for number in range(turns)])
+        assert Counted.hashed <= 6 * turns
+
+    in_virtual_time(history())
+
+
+def test_shards_of_the_past_are_forgotten() -> None:
+    async def history() -> None:
+        pace = Pace(1.0)
+        for number in range(10 * SHARDS_KEPT):
+            await pace.turn(ShardId(str(number)))
+            assert len(pace._next_s) <= SHARDS_KEPT
+            await asyncio.sleep(1.0)
 
     in_virtual_time(history())
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.aws.signer import Credentials, Signer, body_hash
-from replicator.aws.transport import JSON_1_1, host_of
+from replicator.aws.transport import JSON_1_0, JSON_1_1, host_of
 
 PRINTABLE = st.text(string.ascii_letters + string.digits + "+/=", min_size=1, max_size=60)
 _FIRST, _LAST = datetime(2000, 1, 1), datetime(2099, 12, 31)  # noqa: DTZ001 - Hypothesis wants naive bounds
@@ -29,29 +29,42 @@ URLS = st.sampled_from(
 )
 CREDENTIALS = st.builds(Credentials, PRINTABLE, PRINTABLE, st.none() | PRINTABLE)
 REGIONS = st.sampled_from(["us-east-1", "eu-west-1", "ap-southeast-2", "cn-north-1"])
+CALLS = st.sampled_from(
+    [
+        ("kinesis", "Kinesis_20131202.PutRecords", JSON_1_1),
+        ("kinesis", "Kinesis_20131202.GetRecords", JSON_1_1),
+        ("dynamodb", "DynamoDB_20120810.DescribeTable", JSON_1_0),
+        ("dynamodb", "DynamoDBStreams_20120810.GetRecords", JSON_1_0),
+        ("sqs", "AmazonSQS.ReceiveMessage", JSON_1_0),
+        ("sqs", "AmazonSQS.SendMessageBatch", JSON_1_0),
+        ("events", "AWSEvents.PutEvents", JSON_1_1),
+    ]
+)
+"""Service, target and content type."""
 
 
 def by_botocore(
-    url: str, region: str, target: str, body: bytes, at: datetime, credentials: Credentials
+    url: str, region: str, call: tuple[str, str, str], body: bytes, at: datetime, credentials: Credentials
 ) -> dict[str, str]:
-    headers = {"Content-Type": JSON_1_1, "X-Amz-Target": target}
+    service, target, content_type = call
+    headers = {"Content-Type": content_type, "X-Amz-Target": target}
     request = AWSRequest("POST", url + "/", headers=headers, data=body)
     theirs = BotocoreCredentials(credentials.access_key, credentials.secret_key, credentials.token)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.auth, "get_current_datetime", lambda: at)
-        SigV4Auth(theirs, "kinesis", region).add_auth(request)
+        SigV4Auth(theirs, service, region).add_auth(request)
     return {name.lower(): value for name, value in request.headers.items()}
 
 
-@given(URLS, REGIONS, st.binary(max_size=300), TIMES, CREDENTIALS)
+@given(URLS, REGIONS, CALLS, st.binary(max_size=300), TIMES, CREDENTIALS)
 def test_headers_are_those_of_botocore(
-    url: str, region: str, body: bytes, at: datetime, credentials: Credentials
+    url: str, region: str, call: tuple[str, str, str], body: bytes, at: datetime, credentials: Credentials
 ) -> None:
-    target = "Kinesis_20131202.PutRecords"
-    signer = Signer(host_of(url), region, "kinesis", JSON_1_1)
+    service, target, content_type = call
+    signer = Signer(host_of(url), region, service, content_type)
     ours = signer.headers(target, body_hash(body), at.timestamp(), credentials)
     assert ours.pop("host") == host_of(url)
-    assert ours == by_botocore(url, region, target, body, at, credentials)
+    assert ours == by_botocore(url, region, call, body, at, credentials)
 
 
 @given(st.lists(st.tuples(TIMES, CREDENTIALS), min_size=1, max_size=6))
