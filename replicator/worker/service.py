@@ -315,6 +315,8 @@ class Service:
                 self._forget_runners(setup.name, held)
                 self._telemetry.gauge("leases_held", len(held), source=setup.name)
                 lags = [self._publish_link(link) for link in setup.links]
+                for link, lag_ms in zip(setup.links, lags, strict=True):
+                    self._retention[link.name].note(self._retention_used(setup.name, lag_ms))
                 used = self._retention_used(setup.name, longest(lags))
                 self._telemetry.gauge("source_retention_used_ratio", used, source=setup.name)
 
@@ -332,7 +334,6 @@ class Service:
         channels = self._channels_of(link)
         lags = [channel.lag_ms(self._clock.now_ms()) for channel in channels.values()]
         lag_ms, known_ms = _worst(lags), longest(lags)
-        self._retention[link.name].note(self._retention_used(link.source, known_ms))
         self._telemetry.gauge("replication_lag_ms", NO_DATA if lag_ms is None else lag_ms, link=link.name)
         self._telemetry.gauge("lane_depth", max((c.lane_depth for c in channels.values()), default=0), link=link.name)
         self._telemetry.gauge("held_keys", len(self._held[link.name]), link=link.name)
