@@ -30,8 +30,12 @@ class Process:
 OWNER: ContextVar[Process | None] = ContextVar("owner", default=None)
 
 
+STEPS_AT_ONCE_MAX = 200_000
+"""Callbacks without a moment passing: somebody runs in circles."""
+
+
 class Stuck(AssertionError):
-    """Everybody waits and no timer runs."""
+    """Everybody waits and no timer runs, or somebody runs and time does not."""
 
 
 class NumberedTask(asyncio.Task[Any]):
@@ -57,6 +61,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now_s = 0.0
         self.steps = 0
+        self._steps_until_now = 0
         self.task_numbers = count(1)
         self.tasks: list[NumberedTask] = []
         """Every task ever made, so that none of a dead process is collected while the history goes on."""
@@ -84,6 +89,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not timers:
                 raise Stuck("everybody waits and no timer runs")
             self.now_s = max(self.now_s, timers[0]._when)
+            self._steps_until_now = self.steps
+        elif self.steps - self._steps_until_now > STEPS_AT_ONCE_MAX:
+            self._steps_until_now = self.steps  # whoever buries the dead begins anew
+            raise Stuck("time stands still while somebody runs")
         while timers and timers[0]._when <= self.now_s:
             timer = heapq.heappop(timers)
             timer._scheduled = False

@@ -38,7 +38,11 @@ def play(plan: Scenario, *, has_logs: bool = False) -> Outcome:
     try:
         world = World(plan, loop)
         _configure_logs(world, has_logs)
-        loop.run_until_complete(loop.create_task(_story(world), context=world.context))
+        try:
+            loop.run_until_complete(loop.create_task(_story(world), context=world.context))
+        except Stuck as exc:
+            world.breach(str(exc))
+            loop.run_until_complete(loop.create_task(_bury(world), context=world.context))
         return world.outcome(has_trace=has_logs)
     finally:
         loop.close()
@@ -61,16 +65,13 @@ def _configure_logs(world: World, has_logs: bool) -> None:
 
 
 async def _story(world: World) -> None:
-    try:
-        _begin(world)
-        await asyncio.sleep(LOAD_S)
-        _calm_down(world)
-        await _until_settled(world)
-        if not world.checker.breaches:
-            await asyncio.sleep(LINGER_S)
-            await _drain_all(world)
-    except Stuck as exc:
-        world.breach(str(exc))
+    _begin(world)
+    await asyncio.sleep(LOAD_S)
+    _calm_down(world)
+    await _until_settled(world)
+    if not world.checker.breaches:
+        await asyncio.sleep(LINGER_S)
+        await _drain_all(world)
     world.checker.judge_held_keys(world.loop.now_s)
     _judge_totals(world)
     await _bury(world)

@@ -3,6 +3,7 @@
 `make simulate SEEDS=10000` runs many; a seed that fails here is told with `make simulate TRACE=<seed>`.
 """
 
+import asyncio
 import gc
 import os
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from .checker import Checker
-from .loop import VirtualLoop
+from .loop import Stuck, VirtualLoop
 from .mutants import MUTANTS
 from .regressions import REGRESSIONS, load
 from .report import explain
@@ -89,6 +90,21 @@ def _python(code: str, hash_seed: str = "0") -> str:
         [sys.executable, "-c", code], cwd=root, env=environment, check=True, capture_output=True, text=True
     )
     return done.stdout.strip()
+
+
+def test_who_runs_in_circles_is_noticed() -> None:
+    async def in_circles() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    loop = VirtualLoop()
+    circling = loop.create_task(in_circles())
+    with pytest.raises(Stuck, match="time stands still"):
+        loop.run_until_complete(circling)
+    circling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(circling)
+    loop.close()
 
 
 def test_a_history_that_is_over_leaves_nothing_behind() -> None:
