@@ -82,7 +82,9 @@ def make_service(
     )
     setup = SourceSetup(SOURCE, parts.source, make_format("json"), links, _start, log)
     leases = FRUGAL if plan.seed % 3 == 0 else LEASES
-    settings = ServiceSettings(leases, RunnerSettings(DRAIN_S, 1.0), plan.on_loss, gauges_s=GAUGES_S)
+    settings = ServiceSettings(
+        leases, RunnerSettings(DRAIN_S, 1.0), plan.on_loss, memory_bytes=plan.memory_bytes, gauges_s=GAUGES_S
+    )
     stores = Stores(parts.leases, parts.claims, parts.quarantine)
     return Service(identity, [setup], stores, settings, clock=parts.clock, telemetry=parts.telemetry, rng=rng)
 

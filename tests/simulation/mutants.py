@@ -31,7 +31,7 @@ from replicator.core.topology import Topologies
 from replicator.core.watermark import Watermark
 from replicator.errors import Fenced, InDoubt, PoisonEvent, Refused
 from replicator.ports import ClaimSession, Found, Page
-from replicator.worker import leasing
+from replicator.worker import leasing, service
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming
@@ -41,6 +41,7 @@ from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.one_incarnation import OneIncarnation
 from replicator.worker.publisher import Publisher, Taken
 from replicator.worker.recovery import Recovery
+from replicator.worker.room import Room
 from replicator.worker.settlement import Settlement
 from replicator.worker.shard_log import Batch, ShardLog
 from replicator.worker.span import Item, Span
@@ -587,6 +588,21 @@ def clock_of_the_peer_ahead() -> None:
 
     original = PeerClock.at
     put(PeerClock, "at", at)
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def room_without_end() -> None:
+    """A link takes in whatever its source has, whether its peer takes it or not."""
+    put(Room, "is_left", property(lambda self: True))
+
+
+@mutant
+def budget_not_divided() -> None:
+    """Every window and queue has as much room as its own settings say, however many there are."""
+    put(service, "share_bytes", lambda budget_bytes, holders: 2**40)
 
 
 # --- running -------------------------------------------------------------------------------------------------------

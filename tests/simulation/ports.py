@@ -58,6 +58,8 @@ class Hub(MemoryStream):
         """The part of entries that fail singly."""
         self.hot = ""
         """A key whose entries fail."""
+        self.largest_bytes = 0
+        """The largest record so far."""
         self.is_told_again = False
         """What is stored now comes from a request that was here before."""
         super().__init__(now_ms, shards)
@@ -65,6 +67,7 @@ class Hub(MemoryStream):
 
     def store(self, entry: Entry) -> SequenceNumber:
         sequence = super().store(entry)
+        self.largest_bytes = max(self.largest_bytes, len(entry.data))
         self._on_store(self, entry, sequence)
         return sequence
 

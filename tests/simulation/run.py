@@ -20,6 +20,7 @@ gc.collect()
 gc.freeze()
 
 SAMPLE_S = 2.0
+WATCH_S = 0.37
 PACKING_S = 0.5
 LINGER_S = 8.0
 """How long the world goes on when everything is settled, so that what comes late is seen."""
@@ -87,10 +88,18 @@ def _begin(world: World) -> None:
         for service in ("stream", "leases", "claims", "quarantine"):
             world.network.climate(f"{service}@{region}").trouble = rng.choice((0.0, 0.0, 0.01, 0.05))
             world.checker.allowed.repeats = True
+    _watch(world)
     for events in _records(plan):
         world.later(events[-1].at_s, world.produce, *events)
     for happening in plan.happenings:
         world.later(happening.at_s, happen, world, happening)
+
+
+def _watch(world: World) -> None:
+    """Until the end, at moments that have nothing to do with what happens."""
+    if not world.is_over and not world.checker.breaches:
+        world.judge_memory()
+        world.later(WATCH_S, _watch, world)
 
 
 def _records(plan: Scenario) -> list[list[Event]]:
@@ -130,7 +139,6 @@ async def _until_settled(world: World) -> None:
             return
         if world.checker.breaches:
             return
-        world.judge_memory()
         await asyncio.sleep(SAMPLE_S)
 
 

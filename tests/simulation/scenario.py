@@ -21,6 +21,10 @@ CLOCK_MARGIN_S = 4.0
 IN_DOUBT_WAIT_S = SIGNATURE_S + 3 * CLOCK_MARGIN_S
 """The longest that is waited, where the fence is not to be trusted."""
 
+MEMORY_BYTES = 64 * 1024 * 1024
+SCARCE_BYTES = 12_000
+"""So little memory that queues and windows hold little more than a record each."""
+
 Kind = Literal["mesh", "hub", "chain"]
 Disaster = Literal[
     "crash",
@@ -124,6 +128,8 @@ class Scenario(Struct, frozen=True):
     is_troubled: bool
     events: tuple[Event, ...]
     happenings: tuple[Happening, ...]
+    memory_bytes: int = MEMORY_BYTES
+    """For all events in a worker's memory, every copy counted."""
 
 
 def scenario(seed: int) -> Scenario:
@@ -155,6 +161,7 @@ def scenario(seed: int) -> Scenario:
         is_troubled=rng.random() < 0.5,
         events=_events(rng, regions),
         happenings=_happenings(rng),
+        memory_bytes=random.Random(f"memory {seed}").choice((MEMORY_BYTES, SCARCE_BYTES)),
     )
 
 

@@ -16,7 +16,7 @@ from replicator.core.quarantine_document import Quarantined
 from replicator.ports import Entry, SinkLimits
 from replicator.worker.service import Service
 
-from . import ports
+from . import memory, ports
 from .build import DRAIN_S, LEASES, Parts, make_service, peers, topologies
 from .checker import END, Allowed, Checker
 from .kpl_reading import aggregate, texts_of
@@ -267,19 +267,10 @@ class World:
                         yield f"checkpoint of {region.name}/{shard.id} for the link to {peer}"
 
     def judge_memory(self) -> None:
-        """Queues hold what their settings say and one span more, windows what they say and one page more."""
-        plan = self.plan
+        """By `memory.judge`; of workers that run, since nobody sees into one that stands still."""
         for worker in self.running():
-            for held in worker.service._runners.values():
-                log = held.log
-                if log.window_bytes > plan.window_bytes and len(log._segments) > 1:
-                    self.breach(f"{worker.name}: a window of {log.window_bytes} bytes")
-                for channel in held.channels.values():
-                    span_max = min(plan.span_records_max, plan.records_per_read) * RECORD_BYTES_MAX * 2
-                    if channel.open_bytes > plan.open_bytes_max + span_max:
-                        self.breach(f"{worker.name}: {channel.open_bytes} bytes are under way")
-                    if len(channel._settlement.open) > plan.open_spans_max:
-                        self.breach(f"{worker.name}: {len(channel._settlement.open)} spans are open")
+            for what in memory.judge(worker.service, self.plan, worker.region.hub.largest_bytes):
+                self.breach(f"{worker.name}: {what}")
 
     def outcome(self, *, has_trace: bool) -> Outcome:
         checker = self.checker
