@@ -8,6 +8,7 @@ from .build import peers
 from .loop import Process
 from .network import Ambush, Jam, Partition
 from .scenario import SIGNATURE_S, Disaster, Happening
+from .versions import Version
 from .world import Region, Worker, World
 
 SERVICES = ("stream", "leases", "claims", "quarantine")
@@ -97,7 +98,10 @@ def _ambush(world: World, rng: random.Random, strike: Callable[[Process], None])
 
 def late_put(world: World, rng: random.Random, length_s: float) -> None:
     """A request is held up on its way for about as long as a receiver takes it, and nobody waits for its answer."""
+    _hold_up(world, rng, _region(world, rng))
 
+
+def _hold_up(world: World, rng: random.Random, region: Region) -> None:
     def strike(process: Process) -> None:
         worker = next(worker for worker in world.workers if worker.process is process)
         if not worker.is_alive:
@@ -110,7 +114,7 @@ def late_put(world: World, rng: random.Random, length_s: float) -> None:
 
     is_killed = rng.random() < 0.7
     delay_s = 4.0 + rng.choice((10.0, SIGNATURE_S)) * rng.random()
-    world.network.jams.append(Jam(_region(world, rng).name, delay_s, strike))
+    world.network.jams.append(Jam(region.name, delay_s, strike))
 
 
 def lonely_worker(world: World, rng: random.Random, length_s: float) -> None:
@@ -154,7 +158,7 @@ def region_down(world: World, rng: random.Random, length_s: float) -> None:
     for worker in world.alive(down):
         world.kill(worker)
         world.later(length_s + rng.random() * 3, world.start_worker, down)
-    world.regions[down].claims.flush()
+    world.regions[down].flush()
     world.checker.allowed.repeats = True
 
 
@@ -179,7 +183,7 @@ def _region(world: World, rng: random.Random) -> Region:
 def redis_flush(world: World, rng: random.Random, _: float) -> None:
     region = _region(world, rng)
     world.note("the claims of %s are lost", region.name)
-    region.claims.flush()
+    region.flush()
     world.checker.allowed.repeats = True
 
 
@@ -364,6 +368,26 @@ def _replace(world: World, worker: Worker) -> None:
         world.drain(worker)
 
 
+def other_version(world: World, rng: random.Random, length_s: float) -> None:
+    """A region is upgraded, or rolled back, worker by worker; later it goes back to this version.
+
+    Half of the times one of its workers leaves a request on its way, for whoever is of another version.
+    """
+    region = _region(world, rng)
+    version: Version = rng.choice(("previous", "next"))
+    world.checker.allowed.repeats |= version == "previous"  # whose window of event ids is another
+    _deploy(world, region, version, length_s)
+    if rng.random() < 0.5:
+        world.later(length_s * rng.random(), _hold_up, world, rng, region)
+    world.later(length_s * (0.5 + rng.random()), _deploy, world, region, "this", length_s)
+
+
+def _deploy(world: World, region: Region, version: Version, length_s: float) -> None:
+    world.note("%s gets workers of %s version", region.name, version)
+    region.version = version
+    _roll(world, region.name, length_s)
+
+
 WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "crash": crash,
     "crash_all": crash_all,
@@ -395,4 +419,5 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "scale_up": scale_up,
     "scale_down": scale_down,
     "rolling_restart": rolling_restart,
+    "other_version": other_version,
 }

@@ -73,6 +73,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.task_numbers = count(1)
         self.tasks: list[NumberedTask] = []
         """Every task ever made, so that none of a dead process is collected while the history goes on."""
+        self._watch_s, self._next_watch_s = 0.0, float("inf")
+        self._watcher: Callable[[], None] = lambda: None
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._note_error)
         self.errors: list[str] = []
@@ -84,6 +86,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _note_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.errors.append(f"{context['message']}: {context.get('exception')!r}")
+
+    def watch(self, period_s: float, watcher: Callable[[], None]) -> None:
+        """Call it whenever so much time has passed. No timer: one more of them may change the order of others."""
+        self._watch_s, self._next_watch_s, self._watcher = period_s, self.now_s + period_s, watcher
 
     def time(self) -> float:
         return self.now_s
@@ -123,6 +129,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise Stuck("everybody waits and no timer runs")
         self.now_s = max(self.now_s, timers[0]._when)
         self._steps_until_now = self.steps
+        if self.now_s >= self._next_watch_s:
+            self._next_watch_s = self.now_s + self._watch_s
+            self._watcher()
 
     def stop_process(self, process: Process) -> None:
         process.is_stopped = True

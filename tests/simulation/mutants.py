@@ -31,7 +31,7 @@ from replicator.core.topology import Topologies
 from replicator.core.watermark import Watermark
 from replicator.errors import Fenced, InDoubt, PoisonEvent, Refused
 from replicator.ports import ClaimSession, Found, Page
-from replicator.worker import leasing, service
+from replicator.worker import heritage, leasing, service
 from replicator.worker.admission import Admission
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming
@@ -233,6 +233,19 @@ def dated_when_it_leaves() -> None:
     made_originally, original = Publisher.__init__, Publisher._send
     put(Publisher, "__init__", made)
     put(Publisher, "_send", send)
+
+
+@mutant
+def lifetime_of_an_owner_that_tells_none() -> None:
+    """An owner of a version that does not tell how long its requests live is waited for as if they lived as long as
+    ours."""
+
+    def promised_ms(durable: Checkpoint, epoch: int) -> int | None:
+        known_ms = original(durable, epoch)
+        return int(scenario.REQUEST_LIFETIME_S * 1000) if known_ms is None else known_ms
+
+    original = heritage.promised_ms
+    put(heritage, "promised_ms", promised_ms)
 
 
 @mutant

@@ -88,18 +88,11 @@ def _begin(world: World) -> None:
         for service in ("stream", "leases", "claims", "quarantine"):
             world.network.climate(f"{service}@{region}").trouble = rng.choice((0.0, 0.0, 0.01, 0.05))
             world.checker.allowed.repeats = True
-    _watch(world)
+    world.loop.watch(WATCH_S, world.judge_memory)
     for events in _records(plan):
         world.later(events[-1].at_s, world.produce, *events)
     for happening in plan.happenings:
         world.later(happening.at_s, happen, world, happening)
-
-
-def _watch(world: World) -> None:
-    """Until the end, at moments that have nothing to do with what happens."""
-    if not world.is_over and not world.checker.breaches:
-        world.judge_memory()
-        world.later(WATCH_S, _watch, world)
 
 
 def _records(plan: Scenario) -> list[list[Event]]:

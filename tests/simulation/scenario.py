@@ -57,6 +57,7 @@ Disaster = Literal[
     "scale_up",
     "scale_down",
     "rolling_restart",
+    "other_version",
 ]
 DISASTERS: tuple[Disaster, ...] = Disaster.__args__  # type: ignore[attr-defined] - how a Literal tells its values
 
@@ -74,6 +75,8 @@ THEMES: tuple[tuple[Disaster, ...], ...] = (
     ("late_put",),
     ("late_put", "scale_up", "redis_flush"),
     ("pause_before_send",),
+    ("other_version", "scale_up", "scale_down"),
+    ("other_version",),
     ("repeated_requests",),
     ("repeated_requests", "stuck_handover", "redis_away", "redis_ambiguous"),
     ("repeated_requests", "ambiguous_replies", "partial_failures", "throttle", "rolling_restart"),

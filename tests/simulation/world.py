@@ -11,7 +11,8 @@ from msgspec import Struct
 from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_quarantine import MemoryQuarantine
-from replicator.core.model import Lease, SequenceNumber
+from replicator.aws.lease_rows import Item
+from replicator.core.model import Lease, SequenceNumber, ShardId
 from replicator.core.quarantine_document import Quarantined
 from replicator.ports import Entry, SinkLimits
 from replicator.worker.service import Service
@@ -23,6 +24,7 @@ from .kpl_reading import aggregate, texts_of
 from .loop import OWNER, Process, VirtualLoop
 from .network import Network, Wire
 from .scenario import IN_DOUBT_WAIT_S, LOAD_S, RECORD_BYTES_MAX, REFUSED, SIGNATURE_S, Event, Scenario
+from .versions import Version
 
 EPOCH_MS = 1_800_000_000_000
 SETTLED_S = LOAD_S + 30 * IN_DOUBT_WAIT_S
@@ -43,10 +45,20 @@ class Region:
         self.hub = ports.Hub(self.now_ms, plan.shards[name], world.stored(name))
         self.hub.rng = random.Random(f"hub {plan.seed} {name}")
         self.leases = MemoryLeases()
+        self.more: dict[ShardId, Item] = {}
+        """Members of lease rows that the next version wrote."""
         self.claims = MemoryClaims(self.now_ms)
+        self.claims_before = MemoryClaims(self.now_ms)
+        """Of the previous version, in the same Redis under other names."""
+        self.version: Version = "this"
+        """Of workers that start now."""
         self.quarantine = MemoryQuarantine()
         self.paused: set[str] = set()
         """Peers whose links are paused by configuration."""
+
+    def flush(self) -> None:
+        self.claims.flush()
+        self.claims_before.flush()
 
     def now_ms(self) -> int:
         return EPOCH_MS + self.skew_ms + int(self.loop.now_s * 1000)
@@ -64,6 +76,7 @@ class Worker:
         self.task: asyncio.Task[None]
         self.stopping: asyncio.Task[None] | None = None
         self.stood_still = False
+        self.version = region.version
 
     @property
     def is_alive(self) -> bool:
@@ -167,7 +180,7 @@ class World:
         worker.task = self.loop.create_task(worker.service.run(), context=context)
         worker.task.add_done_callback(lambda task: self._ended(worker, task), context=self.context)
         self.workers.append(worker)
-        self.note("%s starts", name)
+        self.note("%s starts, of %s version", name, worker.version)
         return worker
 
     def _make_service(self, worker: Worker) -> Service:
@@ -187,21 +200,31 @@ class World:
                 SIGNATURE_S,
                 REFUSED,
                 self._denied(peer),
+                worker.version,
             )
             for peer in peers(self.topologies, region.name)
         }
         parts = Parts(
             source=ports.WireSource(region.hub, wire("stream", region.name)),
             sinks=sinks,
-            leases=ports.WireLeases(region.leases, wire("leases", region.name), self._lease_written(region.name)),
-            claims=ports.WireClaims(region.claims, wire("claims", region.name)),
+            leases=ports.WireLeases(
+                region.leases,
+                wire("leases", region.name),
+                self._lease_written(region.name),
+                worker.version,
+                region.more,
+            ),
+            claims=ports.WireClaims(
+                region.claims_before if worker.version == "previous" else region.claims, wire("claims", region.name)
+            ),
             quarantine=ports.WireQuarantine(
                 region.quarantine, wire("quarantine", region.name), self._quarantined(region.name)
             ),
             clock=region,
             telemetry=self.tally,
         )
-        return make_service(self.plan, self.topologies, region.name, worker.name, parts, frozenset(region.paused))
+        paused, version = frozenset(region.paused), worker.version
+        return make_service(self.plan, self.topologies, region.name, worker.name, parts, paused, version)
 
     def _ended(self, worker: Worker, task: "asyncio.Task[None]") -> None:
         if self.is_over:
@@ -268,7 +291,7 @@ class World:
 
     def judge_memory(self) -> None:
         """By `memory.judge`; of workers that run, since nobody sees into one that stands still."""
-        for worker in self.running():
+        for worker in [] if self.is_over or self.checker.breaches else self.running():
             for what in memory.judge(worker.service, self.plan, worker.region.hub.largest_bytes):
                 self.breach(f"{worker.name}: {what}")
 
