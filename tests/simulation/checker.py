@@ -79,7 +79,8 @@ class Checker:
     def __post_init__(self) -> None:
         self._routes = {number: routes(kind, self.regions) for number, kind in enumerate(self.kinds, 1)}
         self._born: dict[int, tuple[str, str, dict[str, Any]]] = {}
-        self._order: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+        self._order: dict[tuple[str, str], dict[int, tuple[int, int]]] = defaultdict(dict)
+        """Where an event stands, and where it stands when it was written anew to a stream that was made anew."""
         self._copies: Counter[tuple[int, str, str]] = Counter()
         self._gone: set[tuple[str, str]] = set()
         self._deleted: set[int] = set()
@@ -111,7 +112,8 @@ class Checker:
                 self._born[number] = (region, key, body)
             if number not in self._order[region, key] or number in self._deleted:
                 self._deleted.discard(number)
-                self._order[region, key][number] = len(self._written) + self._written.total()
+                ranks, rank = self._order[region, key], len(self._written) + self._written.total()
+                ranks[number] = (ranks.get(number, (rank, rank))[0], rank)
             self._written[number] += 1
             self._present[region].add(number)
         self._keep(shard, Stored(at_s, region, key, sequence, None, number, data))
@@ -193,10 +195,10 @@ class Checker:
 
     def _judge_order(self, at_s: float, region: str, origin: str, generation: int, key: str, number: int) -> None:
         """Events of a key keep their order as long as they take the same way: under one topology."""
-        rank = self._order[origin, key]
+        rank = self._order[origin, key]  # one may come from the old stream, and the other from the new one
         place = (region, origin, key, generation)
         last = self._last.get(place)
-        if last is not None and rank[last] > rank[number]:
+        if last is not None and rank[last][0] > rank[number][1]:
             if self.allowed.reordering:
                 self.counted["reordered"] += 1
             else:

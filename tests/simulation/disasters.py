@@ -353,6 +353,12 @@ def rolling_restart(world: World, rng: random.Random, length_s: float) -> None:
     _roll(world, rng.choice(list(world.regions)), length_s)
 
 
+def learn(world: World, region: str) -> None:
+    """The region is configured with the topology to come; others have been, or will be."""
+    world.note("--- %s learns of the next topology", region)
+    _roll(world, region)
+
+
 def _roll(world: World, region: str, length_s: float = 1.0) -> None:
     for number, worker in enumerate(w for w in world.alive(region) if w.stopping is None):
         world.later(number * length_s / 3, _replace, world, worker)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import structlog
 
-from .disasters import happen
+from .disasters import happen, learn
 from .loop import OWNER, Stuck, VirtualLoop
 from .scenario import LOAD_S, Event, Scenario, scenario
 from .world import DRAINED_S, SETTLED_S, Outcome, World
@@ -91,6 +91,8 @@ def _begin(world: World) -> None:
     world.loop.watch(WATCH_S, world.judge_memory)
     for events in _records(plan):
         world.later(events[-1].at_s, world.produce, *events)
+    for name, at_s in plan.learns_at_s.items():
+        world.later(at_s, learn, world, name)
     for happening in plan.happenings:
         world.later(happening.at_s, happen, world, happening)
 

@@ -8,6 +8,7 @@ import random
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 NAMES = ("a", "b", "c", "d", "e")
 LOAD_S = 60.0
@@ -75,6 +76,7 @@ THEMES: tuple[tuple[Disaster, ...], ...] = (
     ("late_put",),
     ("late_put", "scale_up", "redis_flush"),
     ("pause_before_send",),
+    ("recreate", "slow_network", "pause_in_call"),
     ("other_version", "scale_up", "scale_down"),
     ("other_version",),
     ("repeated_requests",),
@@ -133,11 +135,29 @@ class Scenario(Struct, frozen=True):
     happenings: tuple[Happening, ...]
     memory_bytes: int = MEMORY_BYTES
     """For all events in a worker's memory, every copy counted."""
+    learns_at_s: dict[str, float] = {}
+    """When a region is configured with the topology to change to; those that are not named know it from the start."""
 
 
 def scenario(seed: int) -> Scenario:
     rng = random.Random(f"scenario {seed}")
     regions = NAMES[: rng.choice((2, 2, 2, 3, 3, 3, 4, 5))]
+    made = _scenario(seed, rng, regions)
+    return replace(made, learns_at_s=_learning(random.Random(f"learning {seed}"), made))
+
+
+KNOWN_BEFORE_S = 15.0
+"""So long before a topology starts every region has it in all its workers, as the README's roll-out asks."""
+
+
+def _learning(rng: random.Random, plan: Scenario) -> dict[str, float]:
+    latest_s = plan.changes_at_s - KNOWN_BEFORE_S
+    if len(plan.kinds) == 1 or latest_s <= 0:
+        return {}
+    return {region: rng.random() * latest_s for region in plan.regions if rng.random() < 0.7}
+
+
+def _scenario(seed: int, rng: random.Random, regions: tuple[str, ...]) -> Scenario:
     return Scenario(
         seed=seed,
         regions=regions,

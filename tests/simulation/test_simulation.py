@@ -209,6 +209,18 @@ def test_the_checker_lets_a_checkpoint_pass_what_is_in_the_quarantine() -> None:
     assert made.breaches == []
 
 
+def test_the_checker_does_not_mind_from_which_of_two_streams_an_event_came_that_was_written_to_both() -> None:
+    # b had event 1 from the stream that was deleted, c not yet; a producer wrote it to the new one again (seed 2325).
+    made = Checker(("a", "b", "c"), ("chain",))
+    made.produced(0.0, "a", ANY, 1, "k", b'{"n":1}', "good")
+    replica(made, 1, "b")
+    made.recreated("a", "1")
+    for number in (2, 1):
+        made.produced(1.0, "a", ("2", "shard-0"), number, "k", b'{"n":%d}' % number, "good")
+    replica(made, 2, "b")
+    assert made.breaches == []
+
+
 @pytest.mark.parametrize(("at", "peer", "still_missing"), [("c", "b", set()), ("a", "b", {"a"}), ("c", "a", set())])
 def test_the_checker_expects_what_is_held_only_where_no_topology_leads_there_behind_it(
     at: str, peer: str, still_missing: set[str]

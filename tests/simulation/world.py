@@ -14,6 +14,7 @@ from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.aws.lease_rows import Item
 from replicator.core.model import Lease, SequenceNumber, ShardId
 from replicator.core.quarantine_document import Quarantined
+from replicator.core.topology import Topologies
 from replicator.ports import Entry, SinkLimits
 from replicator.worker.service import Service
 
@@ -183,6 +184,11 @@ class World:
         self.note("%s starts, of %s version", name, worker.version)
         return worker
 
+    def _known(self, region: str) -> Topologies:
+        """What workers of the region that start now are configured with."""
+        has_learnt = self.loop.now_s >= self.plan.learns_at_s.get(region, 0.0)
+        return self.topologies if has_learnt else topologies(self.plan.regions, self.plan.kinds[:1], 0)
+
     def _make_service(self, worker: Worker) -> Service:
         region = worker.region
 
@@ -202,7 +208,7 @@ class World:
                 self._denied(peer),
                 worker.version,
             )
-            for peer in peers(self.topologies, region.name)
+            for peer in peers(self._known(region.name), region.name)
         }
         parts = Parts(
             source=ports.WireSource(region.hub, wire("stream", region.name)),
@@ -224,7 +230,7 @@ class World:
             telemetry=self.tally,
         )
         paused, version = frozenset(region.paused), worker.version
-        return make_service(self.plan, self.topologies, region.name, worker.name, parts, paused, version)
+        return make_service(self.plan, self._known(region.name), region.name, worker.name, parts, paused, version)
 
     def _ended(self, worker: Worker, task: "asyncio.Task[None]") -> None:
         if self.is_over:
