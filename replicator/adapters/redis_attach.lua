@@ -15,6 +15,8 @@ end
 local open = redis.call('HLEN', KEYS[2])
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[1], 'ep', ARGV[2])
+-- What was open is dropped: no batch up to here may be answered as settled any more.
+if open > 0 then redis.call('HSET', KEYS[1], 'drop', meta[3]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)

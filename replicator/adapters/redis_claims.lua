@@ -63,13 +63,14 @@ end
 
 -- Mark one batch done. undone: indices as '3,17,' (from 0). Answers {'ok'}, {'lost', why} or {'fenced', epoch}.
 local function settle(meta_key, open_key, incarnation, epoch, number, undone_text, prefix, mark)
-  local meta = redis.call('HMGET', meta_key, 'inc', 'ep', 'n', 'wm', 'gens')
+  local meta = redis.call('HMGET', meta_key, 'inc', 'ep', 'n', 'wm', 'gens', 'drop')
   if not meta[1] then return {'lost', 'there is no state'} end
   if meta[1] ~= incarnation then return {'lost', 'the state is another incarnation'} end
   if tonumber(meta[2]) > tonumber(epoch) then return {'fenced', meta[2]} end
   if meta[2] ~= epoch then return {'lost', 'the state is older than this session'} end
   local stored = redis.call('HGET', open_key, number)
   if not stored then
+    if meta[6] and tonumber(meta[6]) >= tonumber(number) then return {'lost', 'the batch may have been dropped'} end
     if tonumber(meta[3]) >= tonumber(number) then return {'ok'} end
     return {'lost', 'the batch counter stands at ' .. meta[3]}
   end

@@ -7,7 +7,8 @@ again. The Redis scripts do the same in Lua; the contract suite compares the two
 Why it is safe: *done* is written only by settling a batch that this very session claimed, so it is proof. *Absent* is
 none: whoever finds less than it remembers (another incarnation, an older epoch, a batch counter that stands lower) is
 told ``ClaimsLost`` and never starts anew by itself, and whoever finds a higher epoch is fenced. Every transition may be
-repeated with the same answer, because replies get lost.
+repeated with the same answer, because replies get lost. An attaching that comes late or twice drops what its own
+session claimed meanwhile; a batch that may have been dropped is never answered as settled, since nothing of it is done.
 """
 
 from collections.abc import Collection
@@ -29,7 +30,8 @@ class ClaimState(Struct):
     """What a store knows of one scope.
 
     ``open``: claims and verdicts by batch; ``done``: when it was settled, in ms, by digest and by digest with check;
-    ``settled_ms``: when anything was settled last, 0 for never.
+    ``settled_ms``: when anything was settled last, 0 for never; ``dropped``: the last batch when open ones were
+    dropped, 0 for never.
     """
 
     incarnation: str
@@ -39,6 +41,7 @@ class ClaimState(Struct):
     settled_ms: int = 0
     open: dict[int, tuple[bytes, bytes]] = {}
     done: dict[bytes, int] = {}
+    dropped: int = 0
 
 
 def attach(state: ClaimState, epoch: int) -> int:
@@ -46,6 +49,8 @@ def attach(state: ClaimState, epoch: int) -> int:
     if epoch < state.epoch:
         raise Fenced(f"the claims are held under epoch {state.epoch}")
     dropped = len(state.open)
+    if dropped:
+        state.dropped = state.batch
     state.open.clear()
     state.epoch = epoch
     return dropped
@@ -82,6 +87,8 @@ def claim(state: ClaimState, batch: int, claims: bytes, now_ms: int, window_ms: 
 def settle(state: ClaimState, batch: int, undone: Collection[int], watermark: SequenceNumber, now_ms: int) -> None:
     """Make the batch done but for the indices in ``undone``. Raises ClaimsLost."""
     if batch not in state.open:
+        if batch <= state.dropped:
+            raise ClaimsLost("the batch may have been dropped; attach anew")
         if state.batch >= batch:
             return
         raise ClaimsLost(f"the batch counter stands at {state.batch}; attach anew")

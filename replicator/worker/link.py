@@ -7,11 +7,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from replicator.core.backoff import PeerHealth
 from replicator.core.filters import FilterRules
 from replicator.core.in_doubt import SIGNATURE_WINDOW_MS, FenceRules
 from replicator.core.model import LinkName, Region, SourceName
 from replicator.core.peer_clock import PeerClock, PeerTime
+from replicator.core.peer_health import PeerHealth
 from replicator.errors import Misconfigured, TransientError
 from replicator.ports import Clock, Sink, Telemetry
 from replicator.worker.condition import Condition

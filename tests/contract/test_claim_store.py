@@ -110,6 +110,22 @@ async def test_claim_and_settle_may_be_repeated(store: ClaimStore, scope: ClaimS
     assert await store.claim(session, 2, claim_of("a")) == b"d"
 
 
+async def test_a_batch_dropped_by_an_attaching_that_came_again_is_not_settled(
+    store: ClaimStore, scope: ClaimScope
+) -> None:
+    # Answered as settled, it was taken for marked: a release relied on it, and its events were sent twice.
+    session = await store.attach(scope, 1)
+    await store.claim(session, 1, claim_of("a"))
+    await store.attach(scope, 1)
+    with pytest.raises(ClaimsLost):
+        await store.settle(session, 1, (), NONE)
+    again = await store.attach(scope, 1)
+    assert await store.claim(again, 2, claim_of("a")) == b"n"
+    await store.settle(again, 2, (), NONE)
+    await store.settle(again, 2, (), NONE)
+    assert await store.claim(again, 3, claim_of("a")) == b"d"
+
+
 async def test_a_batch_may_be_as_large_as_the_largest_aggregate(store: ClaimStore, scope: ClaimScope) -> None:
     session = await store.attach(scope, 1)
     claims = b"".join(number.to_bytes(16, "big") + b"same" for number in range(USER_RECORDS_MAX))

@@ -365,6 +365,28 @@ async def test_a_row_of_another_format_is_named_and_left_alone(
         await store.rows(ORDERS)
 
 
+async def test_members_that_a_later_version_adds_are_ignored_and_a_renewal_replaces_only_checkpoints(
+    client: Any, table: str
+) -> None:
+    store = DynamoDbLeases(client, table)
+    await store.create(ORDERS, SHARD, "17")
+    lease = await store.acquire(await the_row(store), "w1")
+    assert lease is not None
+    key = {"pk": {"S": "orders"}, "sk": {"S": f"shard#{SHARD.id}"}}
+    later = {"M": {str(WEST): {"M": {"position": {"S": "trim_horizon"}, "hint": {"S": "?"}}}}}
+    await client.update_item(
+        TableName=table,
+        Key=key,
+        UpdateExpression="SET later = :z, checkpoints = :c",
+        ExpressionAttributeValues={":z": {"S": "1"}, ":c": later},
+    )
+    assert (await the_row(store)).checkpoints == {WEST: Checkpoint(TrimHorizon())}
+    await store.renew(lease, {WEST: Checkpoint(AtTimestamp(5))})
+    stored = (await client.get_item(TableName=table, Key=key, ConsistentRead=True))["Item"]
+    assert stored["later"] == {"S": "1"}
+    assert "hint" not in stored["checkpoints"]["M"][WEST]["M"]
+
+
 async def test_a_row_of_a_newer_format_is_not_taken_over_by_one_who_saw_it_before(client: Any, table: str) -> None:
     store = DynamoDbLeases(client, table)
     await store.create(ORDERS, SHARD, "17")

@@ -16,6 +16,7 @@ from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
 
 from .scenario import CLOCK_MARGIN_S, REQUEST_LIFETIME_S, SIGNATURE_S, Kind, Scenario
+from .versions import Version
 
 SOURCE = SourceName("hub")
 LEASES = LeaseSettings(duration_s=6.0, renew_s=2.0, list_every=3)
@@ -52,7 +53,13 @@ def peers(topology: Topologies, region: str) -> list[str]:
 
 
 def make_service(
-    plan: Scenario, topology: Topologies, region: str, worker: str, parts: Parts, paused: frozenset[str]
+    plan: Scenario,
+    topology: Topologies,
+    region: str,
+    worker: str,
+    parts: Parts,
+    paused: frozenset[str],
+    version: Version = "this",
 ) -> Service:
     rng = random.Random(f"worker {plan.seed} {worker}")
     identity = Identity(
@@ -67,7 +74,7 @@ def make_service(
             source=SOURCE,
             peer=Region(peer),
             sink=sink,
-            settings=_link_settings(plan, is_paused=peer in paused),
+            settings=_link_settings(plan, version, is_paused=peer in paused),
             clock=parts.clock,
             telemetry=parts.telemetry,
             rng=rng,
@@ -82,7 +89,9 @@ def make_service(
     )
     setup = SourceSetup(SOURCE, parts.source, make_format("json"), links, _start, log)
     leases = FRUGAL if plan.seed % 3 == 0 else LEASES
-    settings = ServiceSettings(leases, RunnerSettings(DRAIN_S, 1.0), plan.on_loss, gauges_s=GAUGES_S)
+    settings = ServiceSettings(
+        leases, RunnerSettings(DRAIN_S, 1.0), plan.on_loss, memory_bytes=plan.memory_bytes, gauges_s=GAUGES_S
+    )
     stores = Stores(parts.leases, parts.claims, parts.quarantine)
     return Service(identity, [setup], stores, settings, clock=parts.clock, telemetry=parts.telemetry, rng=rng)
 
@@ -91,14 +100,14 @@ def _start(_: int) -> Position:
     return TrimHorizon()
 
 
-def _link_settings(plan: Scenario, *, is_paused: bool) -> LinkSettings:
+def _link_settings(plan: Scenario, version: Version, *, is_paused: bool) -> LinkSettings:
     return LinkSettings(
         ordering=plan.ordering,
         in_flight_max=plan.in_flight_max,
         in_doubt=plan.in_doubt,
         aggregate=plan.aggregate,
         on_poison=plan.on_poison,
-        request_lifetime_s=REQUEST_LIFETIME_S,
+        request_lifetime_s=SIGNATURE_S if version == "previous" else REQUEST_LIFETIME_S,
         signature_window_s=SIGNATURE_S,
         clock_margin_s=CLOCK_MARGIN_S,
         believe_after_s=LEASES.duration_s,

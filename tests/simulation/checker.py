@@ -79,11 +79,14 @@ class Checker:
     def __post_init__(self) -> None:
         self._routes = {number: routes(kind, self.regions) for number, kind in enumerate(self.kinds, 1)}
         self._born: dict[int, tuple[str, str, dict[str, Any]]] = {}
-        self._order: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+        self._order: dict[tuple[str, str], dict[int, tuple[int, int]]] = defaultdict(dict)
+        """Where an event stands, and where it stands when it was written anew to a stream that was made anew."""
         self._copies: Counter[tuple[int, str, str]] = Counter()
         self._gone: set[tuple[str, str]] = set()
         self._deleted: set[int] = set()
         self._written: Counter[int] = Counter()
+        self._sent_twice: dict[int, Counter[str]] = defaultdict(Counter)
+        """By event and region, the copies that no sender could have prevented."""
         self._present: dict[str, set[int]] = {region: set() for region in self.regions}
         self._last: dict[tuple[str, str, str, int], int] = {}
         self._shards: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
@@ -109,7 +112,8 @@ class Checker:
                 self._born[number] = (region, key, body)
             if number not in self._order[region, key] or number in self._deleted:
                 self._deleted.discard(number)
-                self._order[region, key][number] = len(self._written) + self._written.total()
+                ranks, rank = self._order[region, key], len(self._written) + self._written.total()
+                ranks[number] = (ranks.get(number, (rank, rank))[0], rank)
             self._written[number] += 1
             self._present[region].add(number)
         self._keep(shard, Stored(at_s, region, key, sequence, None, number, data))
@@ -157,6 +161,12 @@ class Checker:
         self._present[region].add(number)
         self.missing.pop((number, region), None)
 
+    def sent_twice(self, region: str, data: bytes) -> None:
+        """The network brought a request with the event twice: one copy more may be stored, here and nowhere else."""
+        number = self._number(data)
+        assert number is not None, "workers write events only"
+        self._sent_twice[number][region] += 1
+
     def _judge_way(self, at_s: float, region: str, number: int, origin: str, tag: dict[str, Any]) -> None:
         way = [*tag["path"], region]
         if origin == region or way[0] != origin:
@@ -171,10 +181,12 @@ class Checker:
         copies = self._copies[number, region, incarnation]
         if copies == 1:
             return
-        written = self._written[number]
-        if self.allowed.duplicates:
+        written, again = self._written[number], self._sent_twice[number]
+        if copies <= 1 + again[region]:
+            self.counted["sent twice on the way"] += 1
+        elif self.allowed.duplicates:
             self.counted["duplicates"] += 1
-        elif copies <= written and self.allowed.repeats:
+        elif copies <= written + again.total() and self.allowed.repeats:
             self.counted["repeats"] += 1
         else:
             self._breach(
@@ -183,10 +195,10 @@ class Checker:
 
     def _judge_order(self, at_s: float, region: str, origin: str, generation: int, key: str, number: int) -> None:
         """Events of a key keep their order as long as they take the same way: under one topology."""
-        rank = self._order[origin, key]
+        rank = self._order[origin, key]  # one may come from the old stream, and the other from the new one
         place = (region, origin, key, generation)
         last = self._last.get(place)
-        if last is not None and rank[last] > rank[number]:
+        if last is not None and rank[last][0] > rank[number][1]:
             if self.allowed.reordering:
                 self.counted["reordered"] += 1
             else:

@@ -8,6 +8,7 @@ from .build import peers
 from .loop import Process
 from .network import Ambush, Jam, Partition
 from .scenario import SIGNATURE_S, Disaster, Happening
+from .versions import Version
 from .world import Region, Worker, World
 
 SERVICES = ("stream", "leases", "claims", "quarantine")
@@ -60,6 +61,35 @@ def pause_in_call(world: World, rng: random.Random, length_s: float) -> None:
     _ambush(world, rng, strike)
 
 
+STEPS = 8
+"""So many callbacks it takes a worker at most from the answer of the claim store to the request on the wire."""
+
+
+def pause_before_send(world: World, rng: random.Random, length_s: float) -> None:
+    """A worker stands still when it has dated a request and looked at its right to send, and the request has not left.
+
+    Or at any await on the way there, for as long as it takes others to own the shard and send.
+    """
+    region = _region(world, rng)
+    length_s = rng.choice((length_s, 20.0 + 30.0 * rng.random()))
+    is_step, steps = rng.random() < 0.5, rng.randint(1, STEPS)
+
+    def strike(process: Process) -> None:
+        worker = next(worker for worker in world.workers if worker.process is process)
+        if worker.is_alive:
+            world.pause(worker, length_s)
+            if not [other for other in world.running() if other.region is region]:
+                world.start_worker(region.name)
+
+    def count_down(process: Process) -> None:
+        process.steps_left, process.at_step = steps, lambda: strike(process)
+
+    if is_step:
+        world.network.ambushes.append(Ambush(region.name, "claims", "answered", count_down))
+    else:
+        world.network.ambushes.append(Ambush(region.name, "put", "leaving", strike))
+
+
 def _ambush(world: World, rng: random.Random, strike: Callable[[Process], None]) -> None:
     service = rng.choice(("put", "put", "put", "leases", "claims"))
     moment = rng.choice(("sent", "arrived", "answered"))
@@ -68,7 +98,10 @@ def _ambush(world: World, rng: random.Random, strike: Callable[[Process], None])
 
 def late_put(world: World, rng: random.Random, length_s: float) -> None:
     """A request is held up on its way for about as long as a receiver takes it, and nobody waits for its answer."""
+    _hold_up(world, rng, _region(world, rng))
 
+
+def _hold_up(world: World, rng: random.Random, region: Region) -> None:
     def strike(process: Process) -> None:
         worker = next(worker for worker in world.workers if worker.process is process)
         if not worker.is_alive:
@@ -81,7 +114,7 @@ def late_put(world: World, rng: random.Random, length_s: float) -> None:
 
     is_killed = rng.random() < 0.7
     delay_s = 4.0 + rng.choice((10.0, SIGNATURE_S)) * rng.random()
-    world.network.jams.append(Jam(_region(world, rng).name, delay_s, strike))
+    world.network.jams.append(Jam(region.name, delay_s, strike))
 
 
 def lonely_worker(world: World, rng: random.Random, length_s: float) -> None:
@@ -125,7 +158,7 @@ def region_down(world: World, rng: random.Random, length_s: float) -> None:
     for worker in world.alive(down):
         world.kill(worker)
         world.later(length_s + rng.random() * 3, world.start_worker, down)
-    world.regions[down].claims.flush()
+    world.regions[down].flush()
     world.checker.allowed.repeats = True
 
 
@@ -150,7 +183,7 @@ def _region(world: World, rng: random.Random) -> Region:
 def redis_flush(world: World, rng: random.Random, _: float) -> None:
     region = _region(world, rng)
     world.note("the claims of %s are lost", region.name)
-    region.claims.flush()
+    region.flush()
     world.checker.allowed.repeats = True
 
 
@@ -194,6 +227,20 @@ def _calm(world: World, target: str) -> None:
 def ambiguous_replies(world: World, rng: random.Random, length_s: float) -> None:
     service = rng.choice(("stream", "stream", "stream", *SERVICES))
     _troubled(world, f"{service}@{_region(world, rng).name}", rng.choice((0.05, 0.3, 0.7)), length_s)
+
+
+def repeated_requests(world: World, rng: random.Random, length_s: float) -> None:
+    """Something on the way to a service sends requests again.
+
+    An attaching to the claim store that comes again drops what was claimed meanwhile, and so its ids of the window.
+    """
+    service = rng.choice(("stream", "stream", *SERVICES))
+    if service == "claims":
+        world.checker.allowed.repeats = True
+    climate = world.network.climate(f"{service}@{_region(world, rng).name}")
+    climate.twice = rng.choice((0.1, 0.5, 0.9))
+    world.note("%.0f %% of requests come twice", climate.twice * 100)
+    world.later(length_s, lambda: setattr(climate, "twice", 0.0))
 
 
 def redis_ambiguous(world: World, rng: random.Random, length_s: float) -> None:
@@ -306,6 +353,12 @@ def rolling_restart(world: World, rng: random.Random, length_s: float) -> None:
     _roll(world, rng.choice(list(world.regions)), length_s)
 
 
+def learn(world: World, region: str) -> None:
+    """The region is configured with the topology to come; others have been, or will be."""
+    world.note("--- %s learns of the next topology", region)
+    _roll(world, region)
+
+
 def _roll(world: World, region: str, length_s: float = 1.0) -> None:
     for number, worker in enumerate(w for w in world.alive(region) if w.stopping is None):
         world.later(number * length_s / 3, _replace, world, worker)
@@ -321,12 +374,33 @@ def _replace(world: World, worker: Worker) -> None:
         world.drain(worker)
 
 
+def other_version(world: World, rng: random.Random, length_s: float) -> None:
+    """A region is upgraded, or rolled back, worker by worker; later it goes back to this version.
+
+    Half of the times one of its workers leaves a request on its way, for whoever is of another version.
+    """
+    region = _region(world, rng)
+    version: Version = rng.choice(("previous", "next"))
+    world.checker.allowed.repeats |= version == "previous"  # whose window of event ids is another
+    _deploy(world, region, version, length_s)
+    if rng.random() < 0.5:
+        world.later(length_s * rng.random(), _hold_up, world, rng, region)
+    world.later(length_s * (0.5 + rng.random()), _deploy, world, region, "this", length_s)
+
+
+def _deploy(world: World, region: Region, version: Version, length_s: float) -> None:
+    world.note("%s gets workers of %s version", region.name, version)
+    region.version = version
+    _roll(world, region.name, length_s)
+
+
 WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "crash": crash,
     "crash_all": crash_all,
     "crash_in_call": crash_in_call,
     "pause": pause,
     "pause_in_call": pause_in_call,
+    "pause_before_send": pause_before_send,
     "lonely_worker": lonely_worker,
     "partition": partition,
     "split_network": split_network,
@@ -342,6 +416,7 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "stuck_handover": stuck_handover,
     "late_put": late_put,
     "ambiguous_replies": ambiguous_replies,
+    "repeated_requests": repeated_requests,
     "slow_network": slow_network,
     "reshard": reshard,
     "recreate": recreate,
@@ -350,4 +425,5 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "scale_up": scale_up,
     "scale_down": scale_down,
     "rolling_restart": rolling_restart,
+    "other_version": other_version,
 }

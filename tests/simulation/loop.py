@@ -10,7 +10,7 @@ on the hash of text: tasks, which asyncio keeps in sets, hash by their number.
 
 import asyncio
 import heapq
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
 from itertools import count
 from typing import Any
@@ -25,13 +25,25 @@ class Process:
         self.is_dead = False
         self.held: list[asyncio.Handle] = []
         """What became due while it stood still."""
+        self.steps_left = 0
+        """After so many callbacks more ``at_step`` is called; 0 for never."""
+        self.at_step: Callable[[], None] = lambda: None
+
+    def count_step(self) -> None:
+        self.steps_left -= 1
+        if not self.steps_left:
+            self.at_step()
 
 
 OWNER: ContextVar[Process | None] = ContextVar("owner", default=None)
 
 
+STEPS_AT_ONCE_MAX = 200_000
+"""Callbacks without a moment passing: somebody runs in circles."""
+
+
 class Stuck(AssertionError):
-    """Everybody waits and no timer runs."""
+    """Everybody waits and no timer runs, or somebody runs and time does not."""
 
 
 class NumberedTask(asyncio.Task[Any]):
@@ -57,9 +69,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self.now_s = 0.0
         self.steps = 0
+        self._steps_until_now = 0
         self.task_numbers = count(1)
         self.tasks: list[NumberedTask] = []
         """Every task ever made, so that none of a dead process is collected while the history goes on."""
+        self._watch_s, self._next_watch_s = 0.0, float("inf")
+        self._watcher: Callable[[], None] = lambda: None
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._note_error)
         self.errors: list[str] = []
@@ -72,18 +87,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _note_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.errors.append(f"{context['message']}: {context.get('exception')!r}")
 
+    def watch(self, period_s: float, watcher: Callable[[], None]) -> None:
+        """Call it whenever so much time has passed. No timer: one more of them may change the order of others."""
+        self._watch_s, self._next_watch_s, self._watcher = period_s, self.now_s + period_s, watcher
+
     def time(self) -> float:
         return self.now_s
 
     def _run_once(self) -> None:
         ready: Any = self._ready  # type: ignore[attr-defined] - BaseEventLoop's own queue, which no stub knows
         timers: Any = self._scheduled  # type: ignore[attr-defined] - the same
-        if not ready:
-            while timers and timers[0]._cancelled:
-                heapq.heappop(timers)._scheduled = False
-            if not timers:
-                raise Stuck("everybody waits and no timer runs")
-            self.now_s = max(self.now_s, timers[0]._when)
+        self._until_next(ready, timers)
         while timers and timers[0]._when <= self.now_s:
             timer = heapq.heappop(timers)
             timer._scheduled = False
@@ -96,9 +110,28 @@ class VirtualLoop(asyncio.BaseEventLoop):
             owner = handle._context.get(OWNER)
             if owner is not None and owner.is_stopped:
                 owner.held.append(handle)
-            else:
-                self.steps += 1
-                handle._run()
+                continue
+            self.steps += 1
+            handle._run()
+            if owner is not None and owner.steps_left:
+                owner.count_step()
+
+    def _until_next(self, ready: Any, timers: Any) -> None:
+        """Let time pass when nobody has anything to do now."""
+        if ready:
+            if self.steps - self._steps_until_now > STEPS_AT_ONCE_MAX:
+                self._steps_until_now = self.steps  # whoever buries the dead begins anew
+                raise Stuck("time stands still while somebody runs")
+            return
+        while timers and timers[0]._cancelled:
+            heapq.heappop(timers)._scheduled = False
+        if not timers:
+            raise Stuck("everybody waits and no timer runs")
+        self.now_s = max(self.now_s, timers[0]._when)
+        self._steps_until_now = self.steps
+        if self.now_s >= self._next_watch_s:
+            self._next_watch_s = self.now_s + self._watch_s
+            self._watcher()
 
     def stop_process(self, process: Process) -> None:
         process.is_stopped = True

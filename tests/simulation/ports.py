@@ -18,6 +18,7 @@ from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
 from replicator.aws.kinesis_api import GetRecordsReply, RecordReply
 from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
+from replicator.aws.lease_rows import Item
 from replicator.core.bulletin import Bulletin
 from replicator.core.hash_range import hash_key
 from replicator.core.model import (
@@ -37,7 +38,9 @@ from replicator.core.quarantine_document import Quarantined
 from replicator.errors import Fenced, InDoubt, Misconfigured, PositionLost, Refused, StoreUnavailable, TransientError
 from replicator.ports import ClaimScope, ClaimSession, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
+from . import versions
 from .network import Lost, Wire, at_once
+from .versions import MORE_OF_A_ROW, OTHER_BYTES, Version
 
 T = TypeVar("T")
 CLIENT_TRIES = 3
@@ -58,11 +61,16 @@ class Hub(MemoryStream):
         """The part of entries that fail singly."""
         self.hot = ""
         """A key whose entries fail."""
+        self.largest_bytes = 0
+        """The largest record so far."""
+        self.is_told_again = False
+        """What is stored now comes from a request that was here before."""
         super().__init__(now_ms, shards)
         self.fault = self._fault
 
     def store(self, entry: Entry) -> SequenceNumber:
         sequence = super().store(entry)
+        self.largest_bytes = max(self.largest_bytes, len(entry.data))
         self._on_store(self, entry, sequence)
         return sequence
 
@@ -125,8 +133,17 @@ class WireSink:
     """Implements `ports.Sink`. The receiver refuses a request ``signature_s`` after the date it was signed for."""
 
     def __init__(
-        self, hub: Hub, wire: Wire, limits: SinkLimits, now_ms: Callable[[], int], signature_s: float, refuses: bytes
+        self,
+        hub: Hub,
+        wire: Wire,
+        limits: SinkLimits,
+        now_ms: Callable[[], int],
+        signature_s: float,
+        refuses: bytes,
+        on_denied: Callable[[Entry], None],
+        version: Version,
     ) -> None:
+        """``on_denied``: an entry was stored, and the answer that the caller hears says that it was not."""
         self._hub = hub
         self._wire = wire
         self._putting = replace(wire, name="put")
@@ -134,20 +151,50 @@ class WireSink:
         self._now_ms = now_ms
         self._signature_ms = int(signature_s * 1000)
         self._refuses = refuses
+        self._on_denied = on_denied
+        self._version = version
+        taken = limits.record_bytes_max - (OTHER_BYTES if version == "next" else 0)
+        self._told = replace(limits, record_bytes_max=taken)
         self._rng = hub.rng
 
     @property
     def limits(self) -> SinkLimits:
-        return self._sink.limits
+        return self._told
 
     async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
+        if self._version != "this":
+            entries = [replace(e, data=versions.tagged(e.data, e.partition_key, self._version)) for e in entries]
         dated_ms = self._now_ms() if signed_ms is None else signed_ms
+        stored: set[int] = set()
+
+        def first() -> Sequence[str | Refused | None]:
+            codes = self._store(entries, dated_ms)
+            stored.update(place for place, code in enumerate(codes) if code is None)
+            return codes
+
+        def again(is_answered: bool) -> Sequence[str | Refused | None]:
+            denied = set(stored) if is_answered else set()
+            try:
+                codes = self._store_again(entries, dated_ms)
+                denied -= {place for place, code in enumerate(codes) if code is None}
+                return codes
+            finally:
+                for place in sorted(denied):
+                    self._on_denied(entries[place])
+
         try:
-            return await self._putting.call(lambda: self._store(entries, dated_ms))
+            return await self._putting.call(first, again)
         except Lost as exc:
             if exc.has_left:
                 raise InDoubt(f"no answer of the peer: {exc}", sent_ms=dated_ms) from exc
             raise TransientError("can't connect to the peer", code="connect") from exc
+
+    def _store_again(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | Refused | None]:
+        self._hub.is_told_again = True
+        try:
+            return self._store(entries, dated_ms)
+        finally:
+            self._hub.is_told_again = False
 
     def _store(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | Refused | None]:
         """PutRecords promises no order among the entries of one request, so they are stored in any."""
@@ -270,40 +317,63 @@ class WireClaims:
 
 
 class WireLeases:
-    """Implements `ports.LeaseStore`: an owner's write is conditional on the beat, as in `adapters.dynamodb_leases`."""
+    """Implements `ports.LeaseStore`: an owner's write is conditional on the beat, as in `adapters.dynamodb_leases`.
 
-    def __init__(self, leases: MemoryLeases, wire: Wire, on_written: Callable[[Lease], None]) -> None:
+    The table keeps documents in the place of checkpoints, as the owner's version writes them.
+    """
+
+    def __init__(
+        self,
+        leases: MemoryLeases,
+        wire: Wire,
+        on_written: Callable[[Lease], None],
+        version: Version,
+        more: dict[ShardId, Item],
+    ) -> None:
+        """``more``: members of the region's rows that the next version wrote."""
         self._leases = leases
         self._wire = wire
         self._on_written = on_written
+        self._version = version
+        self._more = more
+
+    def _read(self, row: Lease) -> Lease:
+        return versions.read(row, self._version, self._more.get(row.shard, {}))
 
     async def rows(self, source: SourceName) -> Sequence[Lease]:
-        return await self._call(lambda: self._leases.rows(source))
+        return [self._read(row) for row in await self._call(lambda: self._leases.rows(source))]
 
     async def create(self, source: SourceName, shard: Shard, incarnation: str) -> None:
         await self._call(lambda: self._leases.create(source, shard, incarnation))
 
     async def acquire(self, seen: Lease, owner: str) -> Lease | None:
-        return await self._call(lambda: self._leases.acquire(seen, owner))
+        row = await self._call(lambda: self._acquired(seen, owner))
+        return None if row is None else self._read(row)
+
+    async def _acquired(self, seen: Lease, owner: str) -> Lease | None:
+        row = await self._leases.acquire(seen, owner)
+        if row is not None and self._version == "next":
+            self._more[row.shard] = MORE_OF_A_ROW
+        return row
 
     async def renew(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> Lease:
-        kept = dict(checkpoints)
-        return await self._owned(held, lambda known: self._renewed(known, kept))
+        kept = versions.written(checkpoints, self._version)
+        return self._read(await self._owned(held, lambda known: self._renewed(known, kept)))
 
     async def release(self, held: Lease, checkpoints: Mapping[LinkName, Checkpoint]) -> None:
-        kept = dict(checkpoints)
+        kept = versions.written(checkpoints, self._version)
         await self._owned(held, lambda known: self._released(known, kept))
 
     def _renewed(self, held: Lease, checkpoints: dict[LinkName, Checkpoint]) -> Lease:
         row = at_once(self._leases.renew(held, checkpoints))
-        self._on_written(row)
+        self._on_written(self._read(row))
         return row
 
     def _released(self, held: Lease, checkpoints: dict[LinkName, Checkpoint]) -> Lease:
         at_once(self._leases.release(held, checkpoints))
         row = self._row(held)
         assert row is not None
-        self._on_written(row)
+        self._on_written(self._read(row))
         return row
 
     async def _owned(self, held: Lease, write: Callable[[Lease], Lease]) -> Lease:
@@ -335,13 +405,15 @@ class WireLeases:
         return await self._call(lambda: self._leases.delete(seen))
 
     async def bulletin(self, source: SourceName) -> Bulletin | None:
-        return await self._call(lambda: self._leases.bulletin(source))
+        bulletin = await self._call(lambda: self._leases.bulletin(source))
+        return None if bulletin is None else versions.told(bulletin, self._version)
 
     async def take_turn(self, source: SourceName, turn: int) -> bool:
         return await self._call(lambda: self._leases.take_turn(source, turn))
 
     async def post(self, source: SourceName, bulletin: Bulletin) -> None:
-        await self._call(lambda: self._leases.post(source, bulletin))
+        posted = versions.posted(bulletin, self._version)
+        await self._call(lambda: self._leases.post(source, posted))
 
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         return await self._call(lambda: self._leases.link_start(source, link, proposed))

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import structlog
 
-from .disasters import happen
+from .disasters import happen, learn
 from .loop import OWNER, Stuck, VirtualLoop
 from .scenario import LOAD_S, Event, Scenario, scenario
 from .world import DRAINED_S, SETTLED_S, Outcome, World
@@ -20,6 +20,7 @@ gc.collect()
 gc.freeze()
 
 SAMPLE_S = 2.0
+WATCH_S = 0.37
 PACKING_S = 0.5
 LINGER_S = 8.0
 """How long the world goes on when everything is settled, so that what comes late is seen."""
@@ -38,7 +39,11 @@ def play(plan: Scenario, *, has_logs: bool = False) -> Outcome:
     try:
         world = World(plan, loop)
         _configure_logs(world, has_logs)
-        loop.run_until_complete(loop.create_task(_story(world), context=world.context))
+        try:
+            loop.run_until_complete(loop.create_task(_story(world), context=world.context))
+        except Stuck as exc:
+            world.breach(str(exc))
+            loop.run_until_complete(loop.create_task(_bury(world), context=world.context))
         return world.outcome(has_trace=has_logs)
     finally:
         loop.close()
@@ -61,16 +66,13 @@ def _configure_logs(world: World, has_logs: bool) -> None:
 
 
 async def _story(world: World) -> None:
-    try:
-        _begin(world)
-        await asyncio.sleep(LOAD_S)
-        _calm_down(world)
-        await _until_settled(world)
-        if not world.checker.breaches:
-            await asyncio.sleep(LINGER_S)
-            await _drain_all(world)
-    except Stuck as exc:
-        world.breach(str(exc))
+    _begin(world)
+    await asyncio.sleep(LOAD_S)
+    _calm_down(world)
+    await _until_settled(world)
+    if not world.checker.breaches:
+        await asyncio.sleep(LINGER_S)
+        await _drain_all(world)
     world.checker.judge_held_keys(world.loop.now_s)
     _judge_totals(world)
     await _bury(world)
@@ -86,8 +88,11 @@ def _begin(world: World) -> None:
         for service in ("stream", "leases", "claims", "quarantine"):
             world.network.climate(f"{service}@{region}").trouble = rng.choice((0.0, 0.0, 0.01, 0.05))
             world.checker.allowed.repeats = True
+    world.loop.watch(WATCH_S, world.judge_memory)
     for events in _records(plan):
         world.later(events[-1].at_s, world.produce, *events)
+    for name, at_s in plan.learns_at_s.items():
+        world.later(at_s, learn, world, name)
     for happening in plan.happenings:
         world.later(happening.at_s, happen, world, happening)
 
@@ -129,7 +134,6 @@ async def _until_settled(world: World) -> None:
             return
         if world.checker.breaches:
             return
-        world.judge_memory()
         await asyncio.sleep(SAMPLE_S)
 
 

@@ -8,6 +8,7 @@ import random
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 NAMES = ("a", "b", "c", "d", "e")
 LOAD_S = 60.0
@@ -21,6 +22,10 @@ CLOCK_MARGIN_S = 4.0
 IN_DOUBT_WAIT_S = SIGNATURE_S + 3 * CLOCK_MARGIN_S
 """The longest that is waited, where the fence is not to be trusted."""
 
+MEMORY_BYTES = 64 * 1024 * 1024
+SCARCE_BYTES = 12_000
+"""So little memory that queues and windows hold little more than a record each."""
+
 Kind = Literal["mesh", "hub", "chain"]
 Disaster = Literal[
     "crash",
@@ -28,6 +33,7 @@ Disaster = Literal[
     "crash_in_call",
     "pause",
     "pause_in_call",
+    "pause_before_send",
     "lonely_worker",
     "partition",
     "split_network",
@@ -43,6 +49,7 @@ Disaster = Literal[
     "stuck_handover",
     "late_put",
     "ambiguous_replies",
+    "repeated_requests",
     "slow_network",
     "reshard",
     "recreate",
@@ -51,6 +58,7 @@ Disaster = Literal[
     "scale_up",
     "scale_down",
     "rolling_restart",
+    "other_version",
 ]
 DISASTERS: tuple[Disaster, ...] = Disaster.__args__  # type: ignore[attr-defined] - how a Literal tells its values
 
@@ -67,6 +75,13 @@ THEMES: tuple[tuple[Disaster, ...], ...] = (
     ("lonely_worker", "slow_network", "scale_up"),
     ("late_put",),
     ("late_put", "scale_up", "redis_flush"),
+    ("pause_before_send",),
+    ("recreate", "slow_network", "pause_in_call"),
+    ("other_version", "scale_up", "scale_down"),
+    ("other_version",),
+    ("repeated_requests",),
+    ("repeated_requests", "stuck_handover", "redis_away", "redis_ambiguous"),
+    ("repeated_requests", "ambiguous_replies", "partial_failures", "throttle", "rolling_restart"),
 )
 LENGTHS_S = (1, 5, 12, 50)
 
@@ -118,11 +133,31 @@ class Scenario(Struct, frozen=True):
     is_troubled: bool
     events: tuple[Event, ...]
     happenings: tuple[Happening, ...]
+    memory_bytes: int = MEMORY_BYTES
+    """For all events in a worker's memory, every copy counted."""
+    learns_at_s: dict[str, float] = {}
+    """When a region is configured with the topology to change to; those that are not named know it from the start."""
 
 
 def scenario(seed: int) -> Scenario:
     rng = random.Random(f"scenario {seed}")
     regions = NAMES[: rng.choice((2, 2, 2, 3, 3, 3, 4, 5))]
+    made = _scenario(seed, rng, regions)
+    return replace(made, learns_at_s=_learning(random.Random(f"learning {seed}"), made))
+
+
+KNOWN_BEFORE_S = 15.0
+"""So long before a topology starts every region has it in all its workers, as the README's roll-out asks."""
+
+
+def _learning(rng: random.Random, plan: Scenario) -> dict[str, float]:
+    latest_s = plan.changes_at_s - KNOWN_BEFORE_S
+    if len(plan.kinds) == 1 or latest_s <= 0:
+        return {}
+    return {region: rng.random() * latest_s for region in plan.regions if rng.random() < 0.7}
+
+
+def _scenario(seed: int, rng: random.Random, regions: tuple[str, ...]) -> Scenario:
     return Scenario(
         seed=seed,
         regions=regions,
@@ -149,6 +184,7 @@ def scenario(seed: int) -> Scenario:
         is_troubled=rng.random() < 0.5,
         events=_events(rng, regions),
         happenings=_happenings(rng),
+        memory_bytes=random.Random(f"memory {seed}").choice((MEMORY_BYTES, SCARCE_BYTES)),
     )
 
 

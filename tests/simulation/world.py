@@ -11,18 +11,21 @@ from msgspec import Struct
 from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_quarantine import MemoryQuarantine
-from replicator.core.model import Lease, SequenceNumber
+from replicator.aws.lease_rows import Item
+from replicator.core.model import Lease, SequenceNumber, ShardId
 from replicator.core.quarantine_document import Quarantined
+from replicator.core.topology import Topologies
 from replicator.ports import Entry, SinkLimits
 from replicator.worker.service import Service
 
-from . import ports
+from . import memory, ports
 from .build import DRAIN_S, LEASES, Parts, make_service, peers, topologies
 from .checker import END, Allowed, Checker
 from .kpl_reading import aggregate, texts_of
 from .loop import OWNER, Process, VirtualLoop
 from .network import Network, Wire
 from .scenario import IN_DOUBT_WAIT_S, LOAD_S, RECORD_BYTES_MAX, REFUSED, SIGNATURE_S, Event, Scenario
+from .versions import Version
 
 EPOCH_MS = 1_800_000_000_000
 SETTLED_S = LOAD_S + 30 * IN_DOUBT_WAIT_S
@@ -43,10 +46,20 @@ class Region:
         self.hub = ports.Hub(self.now_ms, plan.shards[name], world.stored(name))
         self.hub.rng = random.Random(f"hub {plan.seed} {name}")
         self.leases = MemoryLeases()
+        self.more: dict[ShardId, Item] = {}
+        """Members of lease rows that the next version wrote."""
         self.claims = MemoryClaims(self.now_ms)
+        self.claims_before = MemoryClaims(self.now_ms)
+        """Of the previous version, in the same Redis under other names."""
+        self.version: Version = "this"
+        """Of workers that start now."""
         self.quarantine = MemoryQuarantine()
         self.paused: set[str] = set()
         """Peers whose links are paused by configuration."""
+
+    def flush(self) -> None:
+        self.claims.flush()
+        self.claims_before.flush()
 
     def now_ms(self) -> int:
         return EPOCH_MS + self.skew_ms + int(self.loop.now_s * 1000)
@@ -64,6 +77,7 @@ class Worker:
         self.task: asyncio.Task[None]
         self.stopping: asyncio.Task[None] | None = None
         self.stood_still = False
+        self.version = region.version
 
     @property
     def is_alive(self) -> bool:
@@ -88,7 +102,7 @@ class World:
         self.loop = loop
         self.trace: list[tuple[float, str, tuple[object, ...]]] = []
         self.context = copy_context()
-        self.network = Network(loop, self.context, random.Random(f"network {plan.seed}"))
+        self.network = Network(loop, self.context, plan.seed)
         self.tally = ports.Tally()
         allowed = Allowed(duplicates=plan.in_doubt == "resend" or plan.read_back_records_max < 1000)
         allowed.reordering = plan.ordering == "none"
@@ -119,9 +133,21 @@ class World:
             for event in self.producing:
                 self.checker.produced(*place, event.data, event.kind)
             for text in () if self.producing else texts_of(entry.data):
+                if hub.is_told_again:
+                    self.checker.sent_twice(region, text)
                 self.checker.replicated(*place, text)
 
         return on_store
+
+    def _denied(self, region: str) -> Callable[[Entry], None]:
+        """What a request stored when it came first was refused when it came again, and the sender heard only that."""
+
+        def on_denied(entry: Entry) -> None:
+            self.note("%s denies that it stores %s: %s", region, entry.partition_key, entry.data)
+            for text in texts_of(entry.data):
+                self.checker.sent_twice(region, text)
+
+        return on_denied
 
     def _lease_written(self, region: str) -> Callable[[Lease], None]:
         def on_written(row: Lease) -> None:
@@ -155,8 +181,13 @@ class World:
         worker.task = self.loop.create_task(worker.service.run(), context=context)
         worker.task.add_done_callback(lambda task: self._ended(worker, task), context=self.context)
         self.workers.append(worker)
-        self.note("%s starts", name)
+        self.note("%s starts, of %s version", name, worker.version)
         return worker
+
+    def _known(self, region: str) -> Topologies:
+        """What workers of the region that start now are configured with."""
+        has_learnt = self.loop.now_s >= self.plan.learns_at_s.get(region, 0.0)
+        return self.topologies if has_learnt else topologies(self.plan.regions, self.plan.kinds[:1], 0)
 
     def _make_service(self, worker: Worker) -> Service:
         region = worker.region
@@ -168,22 +199,38 @@ class World:
         limits = SinkLimits(self.plan.records_max, 100_000, RECORD_BYTES_MAX)
         sinks: dict[str, Any] = {
             peer: ports.WireSink(
-                self.regions[peer].hub, wire("stream", peer), limits, region.now_ms, SIGNATURE_S, REFUSED
+                self.regions[peer].hub,
+                wire("stream", peer),
+                limits,
+                region.now_ms,
+                SIGNATURE_S,
+                REFUSED,
+                self._denied(peer),
+                worker.version,
             )
-            for peer in peers(self.topologies, region.name)
+            for peer in peers(self._known(region.name), region.name)
         }
         parts = Parts(
             source=ports.WireSource(region.hub, wire("stream", region.name)),
             sinks=sinks,
-            leases=ports.WireLeases(region.leases, wire("leases", region.name), self._lease_written(region.name)),
-            claims=ports.WireClaims(region.claims, wire("claims", region.name)),
+            leases=ports.WireLeases(
+                region.leases,
+                wire("leases", region.name),
+                self._lease_written(region.name),
+                worker.version,
+                region.more,
+            ),
+            claims=ports.WireClaims(
+                region.claims_before if worker.version == "previous" else region.claims, wire("claims", region.name)
+            ),
             quarantine=ports.WireQuarantine(
                 region.quarantine, wire("quarantine", region.name), self._quarantined(region.name)
             ),
             clock=region,
             telemetry=self.tally,
         )
-        return make_service(self.plan, self.topologies, region.name, worker.name, parts, frozenset(region.paused))
+        paused, version = frozenset(region.paused), worker.version
+        return make_service(self.plan, self._known(region.name), region.name, worker.name, parts, paused, version)
 
     def _ended(self, worker: Worker, task: "asyncio.Task[None]") -> None:
         if self.is_over:
@@ -249,19 +296,10 @@ class World:
                         yield f"checkpoint of {region.name}/{shard.id} for the link to {peer}"
 
     def judge_memory(self) -> None:
-        """Queues hold what their settings say and one span more, windows what they say and one page more."""
-        plan = self.plan
-        for worker in self.running():
-            for held in worker.service._runners.values():
-                log = held.log
-                if log.window_bytes > plan.window_bytes and len(log._segments) > 1:
-                    self.breach(f"{worker.name}: a window of {log.window_bytes} bytes")
-                for channel in held.channels.values():
-                    span_max = min(plan.span_records_max, plan.records_per_read) * RECORD_BYTES_MAX * 2
-                    if channel.open_bytes > plan.open_bytes_max + span_max:
-                        self.breach(f"{worker.name}: {channel.open_bytes} bytes are under way")
-                    if len(channel._settlement.open) > plan.open_spans_max:
-                        self.breach(f"{worker.name}: {len(channel._settlement.open)} spans are open")
+        """By `memory.judge`; of workers that run, since nobody sees into one that stands still."""
+        for worker in [] if self.is_over or self.checker.breaches else self.running():
+            for what in memory.judge(worker.service, self.plan, worker.region.hub.largest_bytes):
+                self.breach(f"{worker.name}: {what}")
 
     def outcome(self, *, has_trace: bool) -> Outcome:
         checker = self.checker

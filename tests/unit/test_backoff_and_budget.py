@@ -6,29 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.core.backoff import PeerHealth, delay_s
+from replicator.core.backoff import delay_s
 from replicator.core.budget import ReadBudget
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
 def test_a_delay_is_positive_and_never_above_the_maximum(attempt: int, draw: float) -> None:
     assert 0 < delay_s(attempt, draw, base_s=0.1, max_s=20.0) <= 20.0
-
-
-def test_failures_of_requests_already_under_way_do_not_lengthen_the_wait() -> None:
-    health = PeerHealth()
-    for _ in range(4):
-        health.failed(100.0, 0.5, "down", base_s=1.0, max_s=60.0)
-    assert health.failures == 1
-    assert 0 < health.wait_s(100.0) <= 1.0
-
-
-def test_a_success_opens_the_link_at_once() -> None:
-    health = PeerHealth()
-    health.failed(0.0, 0.9, "down", base_s=1.0, max_s=60.0)
-    health.succeeded()
-    assert health.wait_s(0.0) == 0
-    assert health.last_error == ""
 
 
 Reads = dict[str, list[float]]
