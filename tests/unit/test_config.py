@@ -86,7 +86,7 @@ WRONG = [
     ("bus_of_aws", 4, 49, "only AWS itself may put events whose source begins with aws.; choose another"),
     ("opaque_to_a_bus", 3, 44, "a sink of kind eventbridge takes JSON events, and this source is opaque"),
     ("queue_sink_unknown_key", 4, 42, "unknown key 'record_bytes_max' in sinks.queue"),
-    ("unknown_sink_kind", 4, 10, "sinks.topic: a sink is of kind kinesis, sqs or eventbridge"),
+    ("unknown_sink_kind", 4, 10, "sinks.topic: a sink is of kind kinesis, sqs, eventbridge or dynamodb"),
     ("verify_of_a_queue", 6, 13, "in_doubt: verify reads the sink back, which a sink of kind sqs can't"),
     ("bad_pattern", 8, 7, "[0]: the pattern.type[0]: there is no 'prefx'; there is: anything-but"),
     ("filter_of_opaque", 5, 3, "include and exclude look into JSON, and sources.orders is opaque"),
@@ -107,8 +107,16 @@ WRONG = [
     ("queue_filled_twice", 4, 19, "is read by sources.orders as well, and both write queue 'orders'"),
     ("crossed_formats", 4, 26, "as json, and sources.a writes there as cloudevents: it would not see the tags"),
     ("queue_blind_to_tags", 5, 6, "reads queue 'q' of eu-west-1 as json, and sources.a writes there as cloudevents"),
+    ("table_sink_goes_round", 4, 12, "would be told as written there, and go round; write written_here: stamp"),
+    ("table_sink_without_changes", 3, 28, "nothing brings any into this hub; add a source of kind dynamodb, mode raw"),
+    ("table_sink_of_two_tables", 10, 11, "say whose are applied: changes_of: orders or stock"),
+    ("table_sink_of_no_changes", 9, 55, "'hub' is no source of DynamoDB's change records that fills the hub"),
+    ("table_sink_read_by_another", 8, 9, "table 'orders' of eu-west-1 is written by sinks.orders, and would be told"),
+    ("table_sink_verify", 9, 46, "a sink of kind dynamodb can't; leave it out"),
+    ("tombstones_too_short", 9, 83, "(777600) must be more than lag_max_s and replay_horizon_s together (777600)"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
+UNLIKE = "table_sink_unlike_its_source"
 
 
 @pytest.fixture
@@ -134,7 +142,7 @@ def test_a_mistake_is_reported_once_at_its_place_with_what_to_write(
 
 
 def test_every_broken_file_is_a_test() -> None:
-    named = {row[0] for row in WRONG} | {"missing_variable", "several", "mixed"}
+    named = {row[0] for row in WRONG} | {"missing_variable", "several", "mixed", UNLIKE}
     assert {file.stem for file in BROKEN.glob("*.yaml")} == named
 
 
@@ -148,8 +156,8 @@ def test_a_missing_variable_is_named_where_it_stands_and_has_no_second_complaint
 
 @pytest.mark.parametrize(
     ("name", "lines"),
-    [("several", [3, 4, 5, 6, 7]), ("mixed", [5, 5, 6, 8, 10, 11, 13, 14, 15])],
-    ids=["fields", "fields and references"],
+    [("several", [3, 4, 5, 6, 7]), ("mixed", [5, 5, 6, 8, 10, 11, 13, 14, 15]), (UNLIKE, [5, 9, 10, 11, 12])],
+    ids=["fields", "fields and references", "one source and one sink"],
 )
 def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place(name: str, lines: list[int]) -> None:
     """One in a field hides none of what refers to nothing, and none is told twice."""
