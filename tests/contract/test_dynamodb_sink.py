@@ -262,6 +262,33 @@ async def test_events_of_other_sources_are_passed_over_and_such_that_are_no_chan
     assert "mode raw" in str(results[2])
 
 
+# --- what services write -------------------------------------------------------------------------------------------
+
+
+def test_dynamodb_takes_a_writers_arguments_from_clients_and_from_resources(table: Table, east: Writer) -> None:
+    resource: Any = boto3.resource("dynamodb", region_name=REGION, endpoint_url=table.client.meta.endpoint_url)
+    plain = Writer(REGION, plain=True, now_s=lambda: time.time() + 5)
+    behind = Writer(REGION, now_s=lambda: time.time() - 5)
+    table.client.put_item(TableName=table.name, **east.put({**key(0), "n": {"N": "1"}, "x": {"S": "x"}}))
+    with pytest.raises(table.client.exceptions.ConditionalCheckFailedException) as caught:
+        table.client.put_item(TableName=table.name, **behind.put(key(0)))
+    stored = caught.value.response["Item"]
+    assert stored == table.item(0)
+    values = {"n": {"N": "2"}}
+    table.client.update_item(TableName=table.name, **behind.update(key(0), values, remove=["x"], over=stored))
+    updated = table.item(0)
+    assert ("x" in updated, updated["n"]) == (False, {"N": "2"})
+    assert updated["version"]["S"] > stored["version"]["S"]
+    resource.Table(table.name).put_item(**plain.delete({"pk": "k0", "sk": "0"}))
+    assert east.is_deleted(table.item(0))
+    assert int(table.item(0)["expires"]["N"]) > time.time()
+    read = resource.Table(table.name).get_item(Key={"pk": "k0", "sk": "0"})["Item"]
+    resource.Table(table.name).update_item(**plain.update({"pk": "k0", "sk": "0"}, {"n": 3}, over=read))
+    again = table.item(0)
+    assert not east.is_deleted(again)
+    assert "expires" not in again
+
+
 # --- what is not written, and what nobody knows --------------------------------------------------------------------
 
 

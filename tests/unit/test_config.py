@@ -1,5 +1,6 @@
 """The configuration: what is accepted, and where and how every mistake is reported."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,6 +180,12 @@ def test_a_secret_written_out_is_not_repeated_in_the_complaint(name: str) -> Non
 def test_the_good_examples_have_no_problem() -> None:
     for file in sorted(GOOD.glob("*.yaml")):
         assert check(str(file), {})[1] == []
+
+
+def test_the_readmes_example_of_tables_has_no_problem() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (HERE.parents[1] / "README.md").read_text(), re.DOTALL)
+    [tables] = [block for block in blocks if "changes_of" in block]
+    assert check("env:C", {"C": "regions: {us-east-1: {}, eu-west-1: {}}\n" + tables})[1] == []
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "words\n", "a: &x [*x]\n", "? [a]\n: 1\n", "\x01"])

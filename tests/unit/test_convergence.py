@@ -350,6 +350,18 @@ def test_what_can_not_converge_is_refused_with_what_to_do(data: bytes, reason: s
     assert caught.value.reason == reason
 
 
+def test_a_local_update_that_leaves_anothers_stamp_alone_is_told_and_found() -> None:
+    world = World((EAST, WEST))
+    east, west = world.tables.values()
+    assert east.put(writer(EAST).put(K))
+    world.settle()
+    assert (len(east.told), west.told) == (1, [])
+    assert west.put({**writer(WEST, behind_s=-1).put(K), "Item": {**west.items["k"], "n": {"N": "1"}}})
+    assert len(west.told) == 1
+    with pytest.raises(Refused, match="which is not below it"):
+        world.settle()
+
+
 def test_two_items_of_one_version_and_a_stored_one_without_are_told() -> None:
     table = Table(WEST, Rule(), NOW_MS)
     table.items["k"] = {**SOUND, "set": {"SS": ["b", "a"]}}
