@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicator.adapters.dynamodb_sink import PUTS_MAX
+from replicator.bootstrap_sinks import for_tables
 from replicator.config import Config, LinkDefaults, SecretRef
 from replicator.config_load import check, load
 from replicator.config_sources import KinesisSourceConfig
@@ -350,3 +352,8 @@ def test_a_lake_is_one_more_link_that_can_be_paused_and_is_as_it_is_else() -> No
     written = {(link["from"], link["to"]): link["writes"] for link in plan_document(config)["links"]}  # type: ignore[attr-defined] - JSON
     assert written[east, LAKE] == "acme-lake"
     assert written[east, west] == "hub"
+
+
+def test_every_link_to_a_table_has_connections_of_its_own() -> None:
+    assert for_tables(load(str(GOOD / "mesh.yaml"), {}), Region("us-east-1")) == 0
+    assert for_tables(load(str(GOOD / "tables.yaml"), {}), Region("us-east-1")) == 2 * PUTS_MAX
