@@ -27,7 +27,7 @@ from replicator.adapters.telemetry import OtelTelemetry
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
 from replicator.bootstrap_lake import lake_settings, open_lake
-from replicator.bootstrap_sinks import Paces, Writers
+from replicator.bootstrap_sinks import Paces, Writers, for_tables
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config
 from replicator.config_sinks import S3SinkConfig
@@ -205,7 +205,7 @@ class _Builder:
         """Of all sources, or of one redrive."""
         config = self._config
         self._stack.push_async_callback(self._aws.close)
-        http = await self._stack.enter_async_context(http_session(CONNECTIONS_MAX))
+        http = await self._stack.enter_async_context(http_session(CONNECTIONS_MAX + for_tables(config, self._region)))
         claims = self._claims()
         self._stack.push_async_callback(claims.close)
         topologies = config.topologies()

@@ -2,19 +2,27 @@
 
 import aiohttp
 
+from replicator.adapters.dynamodb_sink import PUTS_MAX, DynamoDbSink
 from replicator.adapters.eventbridge_sink import EventBridgeSink
 from replicator.adapters.kinesis_sink import Bodies, KinesisSink
 from replicator.adapters.sqs_sink import SqsSink
-from replicator.aws import eventbridge_api, sqs_api
+from replicator.aws import dynamodb_api, eventbridge_api, sqs_api
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi
 from replicator.config import Config, Endpoints
-from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, S3SinkConfig, SinkConfig, SqsSinkConfig
+from replicator.config_sinks import (
+    DynamoDbSinkConfig,
+    EventBridgeSinkConfig,
+    KinesisSinkConfig,
+    S3SinkConfig,
+    SinkConfig,
+    SqsSinkConfig,
+)
 from replicator.core.bus_entries import BusEntries
 from replicator.core.formats import Format
-from replicator.core.model import Origin, Region
+from replicator.core.model import Origin, Region, SourceName
 from replicator.ports import Sink
 from replicator.worker.prepare import sender_and_origin
 
@@ -31,6 +39,12 @@ class Paces:
 
     def of(self, peer: Region, stream: str) -> Pace:
         return self._paces.setdefault((peer, stream), Pace(self._interval_s))
+
+
+def for_tables(config: Config, here: Region) -> int:
+    """Connections that links to tables may hold, so that none of a dead peer is missing to another link."""
+    sinks = [config.sink(source, peer) for source, peer in config.links_of(here).values()]
+    return PUTS_MAX * sum(isinstance(sink, DynamoDbSinkConfig) for sink in sinks)
 
 
 class Writers:
@@ -61,6 +75,8 @@ class Writers:
                 return await self._queue(sink, peer)
             case EventBridgeSinkConfig():
                 return await self._bus(sink, peer)
+            case DynamoDbSinkConfig():
+                return await self._table(sink, peer)
             case S3SinkConfig():
                 raise AssertionError("a lake is opened by bootstrap_lake")
 
@@ -91,6 +107,15 @@ class Writers:
             eventbridge_api.EventBridgeApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
             entries=BusEntries(sink.source, sink.detail_type),
             request_bytes_max=sink.request_bytes_max,
+        )
+
+    async def _table(self, sink: DynamoDbSinkConfig, peer: Region) -> DynamoDbSink:
+        api = await self._api(dynamodb_api.SERVICE, peer, self._endpoints(peer).dynamodb, dynamodb_api.PREFIX, JSON_1_0)
+        return DynamoDbSink(
+            dynamodb_api.DynamoDbApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
+            rules=sink.rules(peer),
+            origin_of=self._origin_of,
+            changes_of=None if sink.changes_of is None else SourceName(sink.changes_of),
         )
 
     def _endpoints(self, peer: Region) -> Endpoints:

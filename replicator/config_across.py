@@ -8,6 +8,7 @@ from replicator.config_lake import lakes
 from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig
 from replicator.config_sources import CdcSourceConfig, KinesisSourceConfig
 from replicator.config_streams import shared_streams
+from replicator.config_tables import written_tables
 from replicator.config_yaml import Document, Path, Problem
 from replicator.core.model import Region
 from replicator.core.topology import Topologies
@@ -29,6 +30,7 @@ def across(document: Document, config: Config, *, is_proven: bool) -> Iterator[P
         yield from _idle_aggregation(document, config, topologies)
         yield from _beyond_sinks(document, config)
         yield from _opaque_to_buses(document, config)
+        yield from written_tables(document, config)
         yield from _blind_filters(document, config)
         if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
             yield from _relays(document, config)

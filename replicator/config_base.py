@@ -59,6 +59,8 @@ StreamName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 QueueName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,80}(\.fifo)?$")]
 
+TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
+AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
 BusName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._/-]{1,256}$")]
 
 

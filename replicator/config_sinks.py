@@ -1,17 +1,34 @@
 """The configuration of what is written in a peer."""
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from replicator.config_base import BucketName, BusName, Model, QueueName, RegionName, StreamName, kind_of
+from replicator.config_base import (
+    AttributeName,
+    BucketName,
+    BusName,
+    FieldError,
+    Model,
+    Name,
+    QueueName,
+    RegionName,
+    StreamName,
+    TableName,
+    kind_of,
+)
 from replicator.core.bus_entries import (
     DETAIL_TYPE_CHARACTERS_MAX,
     REQUEST_BYTES_MAX,
     RESERVED_SOURCE,
     SOURCE_CHARACTERS_MAX,
 )
+from replicator.core.convergence import Rule
+from replicator.core.model import Region
 from replicator.core.queue_messages import MESSAGE_BYTES_MAX
+from replicator.core.table_changes import TableRules
+
+DAY_S = 86_400
 
 
 class KinesisSinkConfig(Model):
@@ -84,6 +101,63 @@ class EventBridgeSinkConfig(Model):
         return self.buses.get(region, self.bus)
 
 
+class DynamoDbSinkConfig(Model):
+    """A table, kept equal to the tables of the other regions by the changes that change capture tells of them."""
+
+    can_verify: ClassVar[bool] = False
+
+    kind: Literal["dynamodb"]
+    table: TableName
+    tables: dict[RegionName, TableName] = Field({}, description="Regions where the table has another name")
+    changes_of: Name | None = Field(
+        None, description="The source whose changes are applied, where a hub holds other events too"
+    )
+    version_attribute: AttributeName = Field("version", description="Attribute with the version that writers give")
+    ordered_by: list[AttributeName] = Field(
+        [], description="In place of the version: attributes that order an item's writes, the first before the others"
+    )
+    region_attribute: AttributeName = Field("awsregion", description="Attribute with the writer's region")
+    deleted_attribute: AttributeName = Field("deleted", description="True in tombstones")
+    expires_attribute: AttributeName = Field("expires", description="The table's attribute for time to live")
+    lag_max_s: float = Field(
+        2 * DAY_S,
+        ge=2 * DAY_S,
+        description="How old a change may be when it arrives: what the table's stream and the hub keep together",
+    )
+    replay_horizon_s: float = Field(0, ge=0, description="How far back changes are replayed or redriven")
+    tombstones_s: float = Field(14 * DAY_S, description="How long tombstones stay; longer than both together")
+
+    @model_validator(mode="after")
+    def _outlived(self) -> Self:
+        least_s = self.lag_max_s + self.replay_horizon_s
+        if self.tombstones_s <= least_s:
+            raise FieldError(
+                "tombstones_s",
+                f"tombstones_s ({self.tombstones_s:g}) must be more than lag_max_s and replay_horizon_s together "
+                f"({least_s:g}), or what is on its way outlives them and brings deleted items back",
+            )
+        return self
+
+    def writes_in(self, region: str) -> str:
+        """The table's name there."""
+        return self.tables.get(region, self.table)
+
+    @property
+    def decided_by(self) -> list[str]:
+        """What every write makes greater."""
+        return self.ordered_by or [self.version_attribute]
+
+    def rules(self, here: Region) -> TableRules:
+        rule = Rule(
+            version=self.version_attribute,
+            order=tuple(self.ordered_by),
+            region=self.region_attribute,
+            deleted=self.deleted_attribute,
+            expires=self.expires_attribute,
+        )
+        return TableRules(self.writes_in(here), here, rule, round(self.tombstones_s * 1000))
+
+
 class S3SinkConfig(Model):
     """An event lake: a prefix in a bucket of each region, for what `lake` of a hub names."""
 
@@ -107,6 +181,7 @@ SINK_KINDS: dict[str, type[Model]] = {
     "kinesis": KinesisSinkConfig,
     "sqs": SqsSinkConfig,
     "eventbridge": EventBridgeSinkConfig,
+    "dynamodb": DynamoDbSinkConfig,
     "s3": S3SinkConfig,
 }
 
@@ -114,10 +189,11 @@ SinkConfig: TypeAlias = Annotated[
     Annotated[KinesisSinkConfig, Tag("kinesis")]
     | Annotated[SqsSinkConfig, Tag("sqs")]
     | Annotated[EventBridgeSinkConfig, Tag("eventbridge")]
+    | Annotated[DynamoDbSinkConfig, Tag("dynamodb")]
     | Annotated[S3SinkConfig, Tag("s3")],
     Discriminator(
         kind_of,
         custom_error_type="unknown_kind",
-        custom_error_message="a sink is of kind kinesis, sqs or eventbridge",
+        custom_error_message="a sink is of kind kinesis, sqs, eventbridge or dynamodb",
     ),
 ]

@@ -5,14 +5,23 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from replicator.config_base import FieldError, Model, Name, QueueName, RegionName, StreamName, kind_of, time_of
+from replicator.config_base import (
+    AttributeName,
+    FieldError,
+    Model,
+    Name,
+    QueueName,
+    RegionName,
+    StreamName,
+    TableName,
+    kind_of,
+    time_of,
+)
 from replicator.core.changes import ChangeRules, Mode, Writer
 from replicator.core.formats import FormatName
 from replicator.core.messages import Envelope
 from replicator.core.model import AtTimestamp, Position, Region, TrimHorizon
 
-TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
-AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
 DMS_FIELDS = {"before_field", "control"}
 DMS_NAMES = ("data", "metadata", "control")
 """Members that a record of DMS has anyway."""

@@ -36,8 +36,12 @@ class InDoubt(ReplicatorError):
 class Refused(ReplicatorError):
     """The peer will never accept this request, or this entry of one, as it is (validation).
 
-    Split it, and quarantine what stays refused.
+    Split it, and quarantine what stays refused, under ``reason``.
     """
+
+    def __init__(self, message: str, *, reason: str = "refused_by_peer") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Misconfigured(TransientError):

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from replicator.config import Config, LinkDefaults
 from replicator.config_streams import prove_streams
+from replicator.config_tables import prove_tables
 from replicator.core.kpl import PACKED_BYTES_MAX, PACKED_EVENTS_MAX
 from replicator.core.lake import LAKE
 from replicator.core.model import Region
@@ -115,10 +116,11 @@ def _link_table(config: Config) -> Table:
 
 
 def _proofs(config: Config, topologies: Topologies) -> list[str]:
-    """Of regions, then of the streams and queues in them. Raises ConfigError (TopologyError)."""
+    """Of regions, then of the streams, queues and tables in them. Raises ConfigError (TopologyError)."""
     return [
         *(_proof(topologies.generation(number)) for number in topologies.numbers),
         *prove_streams(config, topologies),
+        *prove_tables(config),
     ]
 
 

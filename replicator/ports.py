@@ -19,9 +19,9 @@ from replicator.core.model import (
     ShardId,
     SourceName,
 )
+from replicator.core.outcome import Outcome
 from replicator.core.peer_clock import PeerTime
 from replicator.core.quarantine_document import Document, Quarantined
-from replicator.errors import Refused
 
 
 class Clock(Protocol):
@@ -145,16 +145,16 @@ class Sink(Protocol):
     """Where a link writes.
 
     What a sink must let the worker do about events that are in doubt: be read back (Kinesis), or drop a repetition by
-    an id of ours (SQS FIFO: the origin as deduplication id, for its five minutes: `SinkLimits.repeats_dropped_ms`). One
-    that can do neither (EventBridge, standard SQS) gets them again, counted as possible duplicates.
+    an id of ours (`SinkLimits.repeats_dropped_ms`; SQS FIFO: the origin as deduplication id, for its five minutes; a
+    table of DynamoDB: the item's version, for ever). One that can do neither (EventBridge, standard SQS) gets them
+    again, counted as possible duplicates.
     """
 
     @property
     def limits(self) -> SinkLimits: ...
 
-    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
-        """Store the entries; per entry None when stored, else the vendor's error code (not stored, may be repeated), or
-        Refused when the sink will never take this one.
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[Outcome]:
+        """Store the entries, and say what became of each.
 
         ``signed_ms`` (now by default) dates the request: the receiver refuses it a fixed time later by its own clock,
         however long it was held up on the way (`core.in_doubt`). It must have been taken before the right to send was

@@ -32,6 +32,7 @@ from replicator.core.model import (
     ShardId,
     TrimHorizon,
 )
+from replicator.core.outcome import Outcome
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import PositionLost, Refused, TransientError
 from replicator.ports import NOT_KEPT, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
@@ -41,7 +42,7 @@ _SHARD_NUMBERS, _INDICES, _MADE, _COUNTS = 10**8, 10**24, 10**23, 10**9
 Operation = Literal["describe", "shards", "open", "read", "is_kept", "put", "peer_time", "refuses", "read_back"]
 Before = Callable[[Operation], Awaitable[None]]
 """Called before every call of source and sink, and before each shard of a reading back: may wait, or raise."""
-Fault = Callable[[Sequence[Entry]], Sequence[str | Refused | None] | None]
+Fault = Callable[[Sequence[Entry]], Sequence[Outcome] | None]
 """Called before the entries of a put are stored: may raise, or answer an error code for each entry that fails."""
 AfterPut = Callable[[Sequence[Entry]], None]
 """Called when they are stored, before the answer: may raise, which loses the answer."""
@@ -256,7 +257,7 @@ class MemorySink:
     def limits(self) -> SinkLimits:
         return self._limits
 
-    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[Outcome]:
         await self._stream.reached("put")
         if signed_ms is not None and self._has_expired(signed_ms):
             raise TransientError("the request's signature has expired", code="late")

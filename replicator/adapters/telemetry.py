@@ -51,6 +51,7 @@ INSTRUMENTS: Final = (
     _per_link("events_packed_total", "counter", "events", "Events forwarded in a KPL aggregate with others."),
     _per_link("events_dropped_total", "counter", "events", "Events that rightly were not sent.", "reason"),
     _per_link("events_quarantined_total", "counter", "events", "Poison events put away.", "reason"),
+    _per_link("conflicts_total", "counter", "events", "Changes that lost against another region's, reported."),
     _per_link("possible_duplicates_total", "counter", "events", "Events sent that may be there already."),
     _per_link("in_doubt_total", "counter", "events", "Events perhaps published, perhaps not."),
     _per_link("in_doubt_resolved_total", "counter", "events", "Events no longer in doubt.", "outcome"),

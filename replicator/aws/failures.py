@@ -27,8 +27,8 @@ THROTTLED = frozenset(
         "KMSThrottlingException",
     }
 )
-BUSY = frozenset({"ResourceInUseException"})
-"""Over by itself: a stream is being made or resharded."""
+BUSY = frozenset({"ResourceInUseException", "TransactionConflictException"})
+"""Over by itself: a stream is being made or resharded, an item is in somebody's transaction."""
 CALLERS_OWN = frozenset(
     {
         "ValidationException",
@@ -38,6 +38,7 @@ CALLERS_OWN = frozenset(
         "ExpiredNextTokenException",
         "TrimmedDataAccessException",
         "BatchRequestTooLong",
+        "ConditionalCheckFailedException",
         "InvalidMessageContents",
         "InvalidParameterValue",
         "TooManyEntriesInBatchRequest",
@@ -62,11 +63,12 @@ LATE = "late"
 
 
 class ServiceError(Refused):
-    """A refusal of the request itself; ``code`` is the vendor's."""
+    """A refusal of the request itself; ``code`` is the vendor's, ``body`` its whole answer."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, body: bytes = b"") -> None:
         super().__init__(message)
         self.code = code
+        self.body = body
 
 
 class Asked(Struct, frozen=True):
@@ -116,7 +118,7 @@ def failure(asked: Asked, answer: Answer) -> ReplicatorError:
     if not 400 <= answer.status < 500 or not code:
         return unknown_effect(asked, said)
     if code in CALLERS_OWN:
-        return ServiceError(code, text)
+        return ServiceError(code, text, answer.body)
     if passing := _passing(asked, code, message):
         return TransientError(text, code=passing)
     return Misconfigured(f"{text}; {_advice(code, asked, answer)}", code=code)

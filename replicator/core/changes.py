@@ -194,8 +194,8 @@ class ChangeFormat:
     def _images(self, change: Change) -> dict[str, object]:
         new, old = change.dynamodb.new_image, change.dynamodb.old_image
         return {
-            "new": None if new is None else _plain_image(new),
-            "old": None if old is None else _plain_image(old),
+            "new": None if new is None else plain_image(new),
+            "old": None if old is None else plain_image(old),
         }
 
     def _event(self, change: Change) -> dict[str, object]:
@@ -254,7 +254,7 @@ def _text(value: dict[str, Any] | None) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _plain_image(image: Image) -> dict[str, object]:
+def plain_image(image: Image) -> dict[str, object]:
     return {name: _plain(value) for name, value in image.items()}
 
 

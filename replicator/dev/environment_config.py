@@ -39,8 +39,9 @@ class Layout:
     aggregate: Literal["none", "kpl"] = "none"
     on_loss: Literal["continue", "pause"] = "continue"
     drain_s: float = 10.0
-    table: Literal["none", "image", "outbox"] = "none"
-    """Whether every region has a table whose changes go to its hub, and how they are told."""
+    table: Literal["none", "image", "outbox", "kept_equal"] = "none"
+    """Whether every region has a table whose changes go to its hub, and how they are told; ``kept_equal``: as they
+    are, and from the hub into the tables of the other regions."""
     queue: bool = False
     """Whether every region has a queue whose messages go to its hub."""
     cdc: bool = False
@@ -67,9 +68,8 @@ def render_config(layout: Layout) -> str:
         cdc_sources="".join(CDC_LINE.format(format=name) for name in CDC_FORMATS) if layout.cdc else "",
         outlet_sources=OUTLET_SOURCES.format(layout=layout) if layout.outlets else "",
         outlet_sinks=OUTLET_SINKS if layout.outlets else "",
-        table_source=""
-        if layout.table == "none"
-        else TABLE_LINE.format(name=TABLE_SOURCE, table=TABLE, mode=layout.table),
+        table_source=_table_source(layout),
+        table_sink=TABLE_SINK if layout.table == "kept_equal" else "",
         # Written out, verify would be asked of queues and buses too.
         in_doubt="" if layout.in_doubt == "verify" else f"  in_doubt: {layout.in_doubt}\n",
         wait="null" if layout.in_doubt_wait_s is None else f"{layout.in_doubt_wait_s:g}",
@@ -96,6 +96,15 @@ def lake_bucket(region: str) -> str:
 def _lake_sink(layout: Layout) -> str:
     buckets = ", ".join(f"{region}: {lake_bucket(region)}" for region in layout.regions)
     return f"  lake: {{kind: s3, bucket: orders-lake, linger_s: 1, buckets: {{{buckets}}}}}\n"
+
+
+def _table_source(layout: Layout) -> str:
+    match layout.table:
+        case "none":
+            return ""
+        case "kept_equal":
+            return KEPT_EQUAL.format(layout=layout)
+    return TABLE_LINE.format(name=TABLE_SOURCE, table=TABLE, mode=layout.table)
 
 
 def _variable(service: str, region: str) -> str:
@@ -141,6 +150,17 @@ TABLE_LINE = """\
   {name}: {{kind: dynamodb, table: {table}, mode: {mode}, start: trim_horizon, sink: hub}}
 """
 
+KEPT_EQUAL = f"""\
+  {TABLE_SOURCE}:
+    {{{{kind: dynamodb, table: {TABLE}, mode: raw, written_here: stamp, write_id_attribute: version,
+     hard_deletes: local, ttl_deletes: ignore, start: trim_horizon, sink: hub}}}}
+  orders-to-table: {{{{kind: kinesis, stream: {{layout.stream}}, start: trim_horizon, sink: {TABLE_SOURCE}}}}}
+"""
+
+TABLE_SINK = f"""\
+  {TABLE_SOURCE}: {{kind: dynamodb, table: {TABLE}, changes_of: {TABLE_SOURCE}}}
+"""
+
 TEMPLATE = """\
 # Made by the embedded environment; every worker gets the same file and other variables.
 regions:
@@ -152,7 +172,7 @@ sources:
 {table_source}{queue_source}{cdc_sources}{outlet_sources}
 sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
-{outlet_sinks}{lake_sink}
+{outlet_sinks}{table_sink}{lake_sink}
 link_defaults:
   aggregate: {layout.aggregate}
 {in_doubt}  request_lifetime_s: {layout.request_lifetime_s:g}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from replicator.core.convergence import CONFLICT
 from replicator.core.filters import Filter
 from replicator.core.quarantine_document import Quarantined
 from replicator.core.routing import FORWARD, Drop, Forward, HomeRouter, Route, Router
@@ -27,6 +28,8 @@ logger = structlog.get_logger(__name__)
 QUARANTINE_RETRY_S = 1.0
 QUARANTINE_RETRY_MAX_S = 10.0
 KEY_HELD = "key_held"
+HARMLESS = frozenset({KEY_HELD, CONFLICT})
+"""Reasons for which no key is held: one is held already, and what lost a conflict is done."""
 NO_TAG = b"null"
 """In the place of a tag, where nobody looks at it."""
 
@@ -70,21 +73,20 @@ class Gate(ABC):
         tries = 0
         while True:
             try:
-                if poison.reason != KEY_HELD:
+                if poison.reason not in HARMLESS:
                     await self._held.hold(prepared.record.partition_key)
                 await self._quarantine.put(document)
                 break
             except StoreUnavailable:
                 tries += 1
                 await asyncio.sleep(min(QUARANTINE_RETRY_MAX_S, QUARANTINE_RETRY_S * tries))
+        about = {"link": self._link.name, "origin": prepared.origin.key, "detail": poison.detail}
+        if poison.reason == CONFLICT:
+            self._link.count("conflicts_total")
+            logger.info("event.conflict", **about)
+            return
         self._link.count("events_quarantined_total", reason=poison.reason)
-        logger.warning(
-            "event.quarantined",
-            link=self._link.name,
-            reason=poison.reason,
-            origin=prepared.origin.key,
-            detail=poison.detail,
-        )
+        logger.warning("event.quarantined", reason=poison.reason, **about)
 
     def _document(self, prepared: Prepared, poison: PoisonEvent, attempts: int) -> Quarantined:
         return Quarantined(

@@ -17,14 +17,8 @@ import structlog
 from msgspec.structs import replace
 
 from replicator.core.claims import DONE
-from replicator.core.model import (
-    Checkpoint,
-    ClaimMark,
-    Position,
-    ShardEnd,
-    ShardId,
-    position_text,
-)
+from replicator.core.convergence import CONFLICT
+from replicator.core.model import Checkpoint, ClaimMark, Position, ShardEnd, ShardId, position_text
 from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, PositionLost, TransientError
 from replicator.ports import Cursor, Queue
@@ -313,7 +307,7 @@ class Channel:
 
     async def _poisoned(self, item: Item, poison: PoisonEvent) -> None:
         await self._admission.quarantine(item.prepared, poison, item.attempts)
-        item.is_put_away = True
+        item.is_put_away = poison.reason != CONFLICT
         self._settlement.close((item,))
 
     # --- what is durable -------------------------------------------------------------------------------------------

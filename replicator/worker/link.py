@@ -22,6 +22,7 @@ CLOCK_REFRESH_S = 15.0
 ALWAYS_SHOWN = (
     "events_forwarded_total",
     "possible_duplicates_total",
+    "conflicts_total",
     "claim_store_unavailable_total",
     "claim_store_lost_total",
 )

@@ -1,8 +1,8 @@
 """Sends what waits in the lanes of one (link, shard), and finds out what became of every request.
 
-Every attempt ends in one of four ways: stored (done), refused for good (poison), failed without effect (back to the
-head of its lane, after a rest), or nobody knows (in doubt). An event in doubt keeps its lane until the sink was read
-back, so nothing of its key overtakes it and nothing is sent twice.
+Every attempt ends in one of five ways: stored (done), passed over by the sink (done), refused for good (poison),
+failed without effect (back to the head of its lane, after a rest), or nobody knows (in doubt). An event in doubt keeps
+its lane until the sink was read back, so nothing of its key overtakes it and nothing is sent twice.
 """
 
 import asyncio
@@ -12,8 +12,10 @@ from operator import attrgetter
 import structlog
 
 from replicator.core.backoff import delay_s
+from replicator.core.convergence import CONFLICT
 from replicator.core.in_doubt import Dated
 from replicator.core.lanes import Lanes
+from replicator.core.outcome import Outcome, Passed
 from replicator.errors import Fenced, InDoubt, PoisonEvent, Refused, TransientError
 from replicator.ports import Entry
 from replicator.worker.admission import key_held
@@ -219,18 +221,21 @@ class Publisher:
             return [item.entry for item in _items(taken)]
         return [entry_of(head) if head.packed else head.entry for _, head in taken]
 
-    async def _sort_out(self, taken: Taken, results: Sequence[str | Refused | None]) -> None:
+    async def _sort_out(self, taken: Taken, results: Sequence[Outcome]) -> None:
         if not any(results):
             self._stored(taken)
             return
         failed: dict[str, Taken] = {}
         stored: Taken = []
         refused: list[tuple[Taken, Refused]] = []
+        passed: list[tuple[Taken, Passed]] = []
         for place, code in zip(taken, results, strict=True):
             if code is None:
                 stored.append(place)
             elif isinstance(code, Refused):
                 refused.append(([place], code))
+            elif isinstance(code, Passed):
+                passed.append(([place], code))
             else:
                 failed.setdefault(code, []).append(place)
         self._stored(stored)
@@ -238,6 +243,18 @@ class Publisher:
             self._retry(places, code, rests=True)
         for alone, exc in refused:
             await self._split(alone, exc)
+        for alone, why in passed:
+            await self._pass(alone, why)
+
+    async def _pass(self, alone: Taken, why: Passed) -> None:
+        """The sink is done with an event that it did not store. Its lane waits until a conflict is reported."""
+        [item] = _items(alone)
+        if why.reason == CONFLICT:
+            await self._on_poison(item, PoisonEvent(CONFLICT, why.detail))
+        else:
+            self._link.count("events_dropped_total", reason=why.reason)
+            self._on_stored((item,))
+        self._lanes.done([key for key, _ in alone])
 
     def _stored(self, places: Taken) -> None:
         self._lanes.done([key for key, _ in places])
@@ -282,7 +299,7 @@ class Publisher:
             return
         if self._held.is_on:
             self._refused.add(head.entry.partition_key)
-        await self._on_poison(head, PoisonEvent("refused_by_peer", str(exc)))
+        await self._on_poison(head, PoisonEvent(exc.reason, str(exc)))
         self._lanes.done((key,))
 
     def _pack_less(self, key: object, head: Item) -> None:

@@ -30,8 +30,8 @@ class Stub:
 
 
 @asynccontextmanager
-async def stub(answers: Answers) -> AsyncIterator[Stub]:
-    made = Stub(answers)
+async def stub(answers: Answers, made: Stub | None = None) -> AsyncIterator[Stub]:
+    made = made or Stub(answers)
     application = web.Application()
     application.router.add_post("/", made.serve)
     async with TestServer(application) as server:

@@ -23,6 +23,7 @@ REGION, PEER, ACCOUNT = "us-east-1", "eu-west-1", "123456789012"
 SINK = f"arn:aws:kinesis:{PEER}:{ACCOUNT}:stream/orders"
 TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/orders"
 SINK_QUEUE = f"arn:aws:sqs:{PEER}:{ACCOUNT}:orders.fifo"
+SINK_TABLE = f"arn:aws:dynamodb:{PEER}:{ACCOUNT}:table/orders"
 SINK_BUS = f"arn:aws:events:{PEER}:{ACCOUNT}:event-bus/orders"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo"
 SOURCE = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/payments"
@@ -98,12 +99,14 @@ def inputs() -> dict[str, Any]:
         "queue_arns": [QUEUE],
         "sink_queue_arns": [SINK_QUEUE],
         "sink_bus_arns": [SINK_BUS],
+        "sink_table_arns": [SINK_TABLE],
         "quarantine_s3": {"bucket": "lake", "prefix": "quarantine/"},
         "lake_s3": {"bucket": "lake", "prefix": "events/"},
         "kms": {
             "lease_table": KEY,
             "sources": [KEY],
             "sinks": [f"{KEY}2"],
+            "sink_tables": [f"{KEY}5"],
             "quarantine": f"{KEY}3",
             "lake": f"{KEY}4",
             "secrets": [KEY],
@@ -223,6 +226,7 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
         "WriteSinksAndReadBack": (reading | {"kinesis:PutRecords"}, {SINK} | sources),
         "SendToQueues": ({f"sqs:{a}" for a in ("GetQueueAttributes", "GetQueueUrl", "SendMessage")}, {SINK_QUEUE}),
         "PutToBuses": ({"events:DescribeEventBus", "events:PutEvents"}, {SINK_BUS}),
+        "PutToTables": ({"dynamodb:DescribeTable", "dynamodb:PutItem"}, {SINK_TABLE}),
         "Queues": (queues, {QUEUE}),
         "DescribeTables": ({"dynamodb:DescribeTable"}, {TABLE}),
         "ReadChanges": (changes, {f"{TABLE}/stream/*"}),
@@ -233,6 +237,7 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
         "Decrypt": ({"kms:Decrypt"}, {KEY, f"{KEY}2"}),
         "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3", f"{KEY}4"}),
         "LeasesKey": (table_key, {KEY}),
+        "SinkTablesKey": (table_key, {f"{KEY}5"}),
     }
 
 
@@ -311,6 +316,10 @@ def test_the_health_check_is_a_python_program_that_fails_when_nobody_answers(
         ({"image": "replicator:latest"}, "not the tag latest"),
         ({"stop_timeout_s": 300}, "120 s at most"),
         ({"sink_stream_arns": ["arn:aws:kinesis:eu-west-1:123456789012:stream/*"]}, "without wildcards"),
+        (
+            {"sink_table_arns": [f"{SINK_TABLE}*"]},
+            "Tables to be written are ARNs of DynamoDB tables, without wildcards",
+        ),
         ({"source_stream_arns": [], "hub_stream": None}, "There is nothing to read"),
         ({"redis_url": "redis://:hunter2@cache:6379"}, "pass those as secrets"),
         ({"redis_url": None}, "Give either redis_url or create_redis"),

@@ -1,5 +1,6 @@
 """The configuration: what is accepted, and where and how every mistake is reported."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicator.adapters.dynamodb_sink import PUTS_MAX
+from replicator.bootstrap_sinks import for_tables
 from replicator.config import Config, LinkDefaults, SecretRef
 from replicator.config_load import check, load
 from replicator.config_sources import KinesisSourceConfig
@@ -86,7 +89,7 @@ WRONG = [
     ("bus_of_aws", 4, 49, "only AWS itself may put events whose source begins with aws.; choose another"),
     ("opaque_to_a_bus", 3, 44, "a sink of kind eventbridge takes JSON events, and this source is opaque"),
     ("queue_sink_unknown_key", 4, 42, "unknown key 'record_bytes_max' in sinks.queue"),
-    ("unknown_sink_kind", 4, 10, "sinks.topic: a sink is of kind kinesis, sqs or eventbridge"),
+    ("unknown_sink_kind", 4, 10, "sinks.topic: a sink is of kind kinesis, sqs, eventbridge or dynamodb"),
     ("verify_of_a_queue", 6, 13, "in_doubt: verify reads the sink back, which a sink of kind sqs can't"),
     ("bad_pattern", 8, 7, "[0]: the pattern.type[0]: there is no 'prefx'; there is: anything-but"),
     ("filter_of_opaque", 5, 3, "include and exclude look into JSON, and sources.orders is opaque"),
@@ -107,8 +110,16 @@ WRONG = [
     ("queue_filled_twice", 4, 19, "is read by sources.orders as well, and both write queue 'orders'"),
     ("crossed_formats", 4, 26, "as json, and sources.a writes there as cloudevents: it would not see the tags"),
     ("queue_blind_to_tags", 5, 6, "reads queue 'q' of eu-west-1 as json, and sources.a writes there as cloudevents"),
+    ("table_sink_goes_round", 4, 12, "would be told as written there, and go round; write written_here: stamp"),
+    ("table_sink_without_changes", 3, 28, "nothing brings any into this hub; add a source of kind dynamodb, mode raw"),
+    ("table_sink_of_two_tables", 10, 11, "say whose are applied: changes_of: orders or stock"),
+    ("table_sink_of_no_changes", 9, 55, "'hub' is no source of DynamoDB's change records that fills the hub"),
+    ("table_sink_read_by_another", 8, 9, "table 'orders' of eu-west-1 is written by sinks.orders, and would be told"),
+    ("table_sink_verify", 9, 46, "a sink of kind dynamodb can't; leave it out"),
+    ("tombstones_too_short", 9, 83, "(777600) must be more than lag_max_s and replay_horizon_s together (777600)"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
+UNLIKE = "table_sink_unlike_its_source"
 
 
 @pytest.fixture
@@ -134,7 +145,7 @@ def test_a_mistake_is_reported_once_at_its_place_with_what_to_write(
 
 
 def test_every_broken_file_is_a_test() -> None:
-    named = {row[0] for row in WRONG} | {"missing_variable", "several", "mixed"}
+    named = {row[0] for row in WRONG} | {"missing_variable", "several", "mixed", UNLIKE}
     assert {file.stem for file in BROKEN.glob("*.yaml")} == named
 
 
@@ -148,8 +159,8 @@ def test_a_missing_variable_is_named_where_it_stands_and_has_no_second_complaint
 
 @pytest.mark.parametrize(
     ("name", "lines"),
-    [("several", [3, 4, 5, 6, 7]), ("mixed", [5, 5, 6, 8, 10, 11, 13, 14, 15])],
-    ids=["fields", "fields and references"],
+    [("several", [3, 4, 5, 6, 7]), ("mixed", [5, 5, 6, 8, 10, 11, 13, 14, 15]), (UNLIKE, [5, 9, 10, 11, 12])],
+    ids=["fields", "fields and references", "one source and one sink"],
 )
 def test_all_mistakes_of_a_file_are_reported_at_once_in_order_of_place(name: str, lines: list[int]) -> None:
     """One in a field hides none of what refers to nothing, and none is told twice."""
@@ -171,6 +182,12 @@ def test_a_secret_written_out_is_not_repeated_in_the_complaint(name: str) -> Non
 def test_the_good_examples_have_no_problem() -> None:
     for file in sorted(GOOD.glob("*.yaml")):
         assert check(str(file), {})[1] == []
+
+
+def test_the_readmes_example_of_tables_has_no_problem() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (HERE.parents[1] / "README.md").read_text(), re.DOTALL)
+    [tables] = [block for block in blocks if "changes_of" in block]
+    assert check("env:C", {"C": "regions: {us-east-1: {}, eu-west-1: {}}\n" + tables})[1] == []
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "words\n", "a: &x [*x]\n", "? [a]\n: 1\n", "\x01"])
@@ -335,3 +352,8 @@ def test_a_lake_is_one_more_link_that_can_be_paused_and_is_as_it_is_else() -> No
     written = {(link["from"], link["to"]): link["writes"] for link in plan_document(config)["links"]}  # type: ignore[attr-defined] - JSON
     assert written[east, LAKE] == "acme-lake"
     assert written[east, west] == "hub"
+
+
+def test_every_link_to_a_table_has_connections_of_its_own() -> None:
+    assert for_tables(load(str(GOOD / "mesh.yaml"), {}), Region("us-east-1")) == 0
+    assert for_tables(load(str(GOOD / "tables.yaml"), {}), Region("us-east-1")) == 2 * PUTS_MAX

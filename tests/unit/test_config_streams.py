@@ -64,3 +64,11 @@ def test_plan_says_what_stops_events_where_sources_read_what_others_write() -> N
     assert "back, copy, queue, there read what another source writes" in str(shared)
     assert "takes it at most once" in str(alone)
     assert "another source" not in str(alone)
+
+
+def test_plan_says_what_stops_changes_of_tables_that_are_written_and_read_and_refuses_what_does_not() -> None:
+    stamped = plan_document(load(str(HERE / "good_configs" / "tables.yaml"), {}))["proof"]
+    assert "orders read what links write; there the writer's stamp in an item is what stops it" in str(stamped)
+    round_ = Config.model_validate(yaml.safe_load((HERE / "broken_configs" / "table_sink_goes_round.yaml").read_text()))
+    with pytest.raises(TopologyError, match="come back as new ones"):
+        plan_document(round_)

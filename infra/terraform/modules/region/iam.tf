@@ -153,6 +153,17 @@ data "aws_iam_policy_document" "task" {
   }
 
   dynamic "statement" {
+    for_each = length(var.sink_table_arns) > 0 ? [1] : []
+
+    content {
+      # A condition that fails answers with the item, and PutItem alone is enough for that. Nothing is ever removed.
+      sid       = "PutToTables"
+      actions   = ["dynamodb:DescribeTable", "dynamodb:PutItem"]
+      resources = var.sink_table_arns
+    }
+  }
+
+  dynamic "statement" {
     for_each = length(var.queue_arns) > 0 ? [1] : []
 
     content {
@@ -271,6 +282,23 @@ data "aws_iam_policy_document" "task" {
         test     = "StringEquals"
         variable = "kms:ViaService"
         values   = ["dynamodb.${var.region}.amazonaws.com"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.kms.sink_tables) > 0 ? [1] : []
+
+    content {
+      # The same for tables of the peer regions.
+      sid       = "SinkTablesKey"
+      actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"]
+      resources = var.kms.sink_tables
+
+      condition {
+        test     = "StringLike"
+        variable = "kms:ViaService"
+        values   = ["dynamodb.*.amazonaws.com"]
       }
     }
   }

@@ -292,6 +292,18 @@ variable "sink_bus_arns" {
   }
 }
 
+variable "sink_table_arns" {
+  description = "DynamoDB tables of the peer regions that workers write (sinks of kind dynamodb). Their KMS keys belong into kms.sink_tables."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.sink_table_arns : can(regex("^arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]+$", arn))])
+    error_message = "Tables to be written are ARNs of DynamoDB tables, without wildcards."
+  }
+}
+
 variable "lease_table_name" {
   description = "Name of the table of leases and checkpoints; null means `<name>-leases`. Given to the workers as REPLICATOR_LEASE_TABLE."
   type        = string
@@ -327,12 +339,13 @@ variable "lake_s3" {
 }
 
 variable "kms" {
-  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, the quarantine bucket, the lake's bucket, the secrets, the logs."
+  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, tables that are written, the quarantine bucket, the lake's bucket, the secrets, the logs."
   type = object({
     lease_table = optional(string)
     hub_stream  = optional(string)
     sources     = optional(list(string), [])
     sinks       = optional(list(string), [])
+    sink_tables = optional(list(string), [])
     quarantine  = optional(string)
     lake        = optional(string)
     secrets     = optional(list(string), [])
