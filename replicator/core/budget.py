@@ -18,6 +18,10 @@ class ReadBudget:
         self._next_s = now_s
         self._turn_s = now_s
 
+    def free_in_s(self, now_s: float) -> float:
+        """How many seconds it is until a call is free that nobody has booked yet."""
+        return max(0.0, self._next_s - now_s)
+
     def reserve_live(self, now_s: float) -> float:
         """Book one call of the live reader; answers how many seconds to wait before making it."""
         at_s = max(now_s, self._next_s)

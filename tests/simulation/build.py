@@ -17,6 +17,8 @@ from replicator.worker.shard_runner import RunnerSettings
 
 from .scenario import CLOCK_MARGIN_S, REQUEST_LIFETIME_S, SIGNATURE_S, Kind, Scenario
 
+MEMORY_BYTES = (1_000, 20_000, 100_000, 10**8, 10**8, 10**8)
+"""Of a worker: half of them have so little that shards have to lend it to each other."""
 SOURCE = SourceName("hub")
 LEASES = LeaseSettings(duration_s=6.0, renew_s=2.0, list_every=3)
 FRUGAL = LeaseSettings(duration_s=6.0, renew_s=2.0, list_every=3, read_units_per_s=0.05)
@@ -82,7 +84,8 @@ def make_service(
     )
     setup = SourceSetup(SOURCE, parts.source, make_format("json"), links, _start, log)
     leases = FRUGAL if plan.seed % 3 == 0 else LEASES
-    settings = ServiceSettings(leases, RunnerSettings(DRAIN_S, 1.0), plan.on_loss, gauges_s=GAUGES_S)
+    memory_bytes = MEMORY_BYTES[plan.seed % len(MEMORY_BYTES)]
+    settings = ServiceSettings(leases, RunnerSettings(DRAIN_S, 1.0), plan.on_loss, memory_bytes, GAUGES_S)
     stores = Stores(parts.leases, parts.claims, parts.quarantine)
     return Service(identity, [setup], stores, settings, clock=parts.clock, telemetry=parts.telemetry, rng=rng)
 

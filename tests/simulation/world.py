@@ -253,9 +253,9 @@ class World:
         plan = self.plan
         for worker in self.running():
             for held in worker.service._runners.values():
-                log = held.log
-                if log.window_bytes > plan.window_bytes and len(log._segments) > 1:
-                    self.breach(f"{worker.name}: a window of {log.window_bytes} bytes")
+                window = held.log.window
+                if window.size_bytes > plan.window_bytes and len(window) > 1:
+                    self.breach(f"{worker.name}: a window of {window.size_bytes} bytes")
                 for channel in held.channels.values():
                     span_max = min(plan.span_records_max, plan.records_per_read) * RECORD_BYTES_MAX * 2
                     if channel.open_bytes > plan.open_bytes_max + span_max:
