@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Container, Sequence
+from itertools import count
 
 import structlog
 from msgspec import Struct
@@ -37,6 +38,8 @@ from replicator.worker.unpacking import UnpackedSource
 logger = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 0.5
+SPREAD = (5**0.5 - 1) / 2
+"""Multiples of the golden ratio, modulo 1, lie apart however many there are: so do the reads of a worker's shards."""
 NO_DATA = float("nan")
 SENT_BY_OTHERS = ClaimMark("others", 0)
 """In the place of a release: nothing is under way any more, and no claim store knows what was sent."""
@@ -120,6 +123,7 @@ class Service:
         self._telemetry = telemetry
         self._started_ms = clock.now_ms()
         self._memory = Memory(settings.memory_bytes)
+        self._read_phases = count()
         self._runners: dict[tuple[SourceName, str], LeasedShardRunner] = {}
         self._is_draining = False
         self._held = {
@@ -185,7 +189,8 @@ class Service:
         if (former := self._runners.get((setup.name, lease.shard))) is not None:
             former.close()
         memory = self._memory.window()
-        log = ShardLog(source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, memory)
+        phase = next(self._read_phases) * SPREAD % 1
+        log = ShardLog(source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, memory, phase)
 
         async def make_channel(link: Link) -> Channel:
             return await self._channel(setup, lease, link, log, preparer)

@@ -54,8 +54,9 @@ class ShardLog:
         telemetry: Telemetry,
         labels: dict[str, str],
         account: Account,
+        phase: float = 0.0,
     ) -> None:
-        """``account`` is what the window may hold; see `core.lending`."""
+        """``account`` is what the window may hold; see `core.lending`. ``phase``: see `core.budget`."""
         self._source = source
         self.shard = shard
         self._settings = settings
@@ -67,7 +68,7 @@ class ShardLog:
         account.wake = self._turn.set
         self._seen = (0, 0)
         """Bytes and records of the last page that had any."""
-        self._budget = ReadBudget(settings.reads_per_s, 0.0)
+        self._budget = ReadBudget(settings.reads_per_s, 0.0, phase)
         self._catching_up = asyncio.Lock()
         """One detached link after the other books a read."""
         self.window = Window(account)
