@@ -1,13 +1,15 @@
 """How the memory of one worker is divided among all that waits in it.
 
 How it works: half of the budget is for pages that were read and are kept for the links of a shard (windows), half for
-events that are under way (queues). Each half is divided evenly: the windows among the shards that are read now, the
-queues among the (link, shard) pairs that are served now. Who is below its share may take more; who has nothing may
-always take one thing (a page, a run of records, at least one record), or nobody could ever move.
+events that are under way (queues). Each half is divided into even shares: the windows' among the shards that are read
+now, the queues' among the (link, shard) pairs that are served now. Who does not use its share lends most of it to
+others of its kind (`core.lending`); who has nothing may always take one thing (a page, a run of records, at least one
+record), or nobody could ever move.
 
-Why it is safe: a share depends on how many there are, never on what others hold. So a link whose peer is down fills its
-own share and stops there: it can neither take what a live link needs nor grow with the length of the outage; what it
-leaves in the source is read again later. The sum of all is the budget, and above it at most one record each.
+Why it is safe: what a link may hold depends on how many shards and links there are, never on what other links hold. So
+a link whose peer is down fills its own shares and stops there: it can neither take what a live link needs nor grow with
+the length of the outage; what it leaves in the source is read again later. The sum of all is the budget, and above it
+at most one thing each.
 """
 
 from collections.abc import Sequence

@@ -18,15 +18,17 @@ from msgspec.structs import replace
 
 from replicator.core.claims import DONE
 from replicator.core.convergence import CONFLICT
+from replicator.core.lending import Account
 from replicator.core.model import Checkpoint, ClaimMark, Position, ShardEnd, ShardId, position_text
 from replicator.core.watermark import furthest
-from replicator.errors import PoisonEvent, PositionLost, TransientError
-from replicator.ports import Cursor, Queue
+from replicator.errors import PoisonEvent, TransientError
+from replicator.ports import Queue
 from replicator.worker.admission import Gate, key_held
 from replicator.worker.claiming import Claiming
 from replicator.worker.doubt import Doubt
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.heritage import NOTHING_OPEN, Heritage
+from replicator.worker.intake import Intake
 from replicator.worker.link import Link
 from replicator.worker.lost_position import Losses
 from replicator.worker.prepare import Prepared
@@ -34,7 +36,7 @@ from replicator.worker.publisher import Publisher
 from replicator.worker.recovery import Recovery
 from replicator.worker.room import Room
 from replicator.worker.settlement import Settlement
-from replicator.worker.shard_log import Batch, ShardLog
+from replicator.worker.shard_log import ShardLog
 from replicator.worker.span import Item, Span
 from replicator.worker.waiting import unless
 
@@ -62,11 +64,11 @@ class Channel:
         admission: Gate,
         make_durable: Callable[[], Awaitable[None]],
         may_send: Callable[[], bool],
-        share_bytes: Callable[[], int],
+        account: Account,
         held: HeldKeys,
         queue: Queue | None = None,
     ) -> None:
-        """``share_bytes`` tells what this channel may hold now, see `core.memory`. ``queue``: the source is one."""
+        """``account`` is what this channel may hold, closed when it has run. ``queue``: the source is one."""
         self.link = link
         self.shard = shard
         self._log = log
@@ -78,18 +80,18 @@ class Channel:
         self._admission = admission
         self._make_durable = make_durable
         self._held = held
-        self._settlement = Settlement(claiming, durable.position, admission.settled, queue.done if queue else None)
-        self._room = Room(link.settings, self._settlement, share_bytes)
+        self._settlement = Settlement(
+            claiming, durable.position, self._on_settled, queue.done if queue else None, lambda: account.pool.is_wanted
+        )
+        self._account = account
+        self._room = Room(link.settings, self._settlement, account)
         self._publisher = Publisher(link, recovery, may_send, self._settlement.close, self._poisoned, held)
         self._floor_ms = durable.attempt_floor_ms
         self._may_attempt = False
-        self._position = durable.position
-        self._cursor: Cursor | None = None
         self._draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drain_until_s = 0.0
-        self._is_at_tip = False
-        self._rest: Batch | None = None
-        """Of a page that was read for this link alone, what is not taken in yet."""
+        self._intake = Intake(link, log, losses, self._room, self._until_room, self._draining)
+        self._intake.begin(durable.position)
         self._has_begun = False
         self.final: Checkpoint | None = None
         """What to release with; set when `run` has returned after `drain`."""
@@ -98,6 +100,13 @@ class Channel:
 
     async def run(self) -> None:
         """Return when the shard has ended for this link, or after `drain`. Raises Fenced."""
+        try:
+            await self._run()
+        finally:
+            self._intake.end()
+            self._account.close()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             intake = group.create_task(self._take_in())
             beside = (group.create_task(self._settlement.run()), group.create_task(self._losses.run()))
@@ -155,9 +164,9 @@ class Channel:
         await self._held.refresh()
         session = await self._claiming.attach()
         if session is not None:
-            self._position = furthest(self._durable.position, session.watermark)
-            self._settlement.start_at(self._position)
-        self._losses.begun(self._durable, self._position)
+            self._intake.position = furthest(self._durable.position, session.watermark)
+            self._settlement.start_at(self._intake.position)
+        self._losses.begun(self._durable, self._intake.position)
         await self._heritage.take_over(session)
         self._has_begun = True
 
@@ -176,40 +185,31 @@ class Channel:
 
     async def _take_in(self) -> None:
         await self._unless_draining(self._begin())
-        while not self._draining.done() and self._position != ShardEnd():
+        while not self._draining.done() and self._intake.position != ShardEnd():
             await (self._take_run() if self._room.is_left else self._until_progress())
+        self._room.leave()
 
     async def _take_run(self) -> None:
-        """Take in what follows, as far as it is one span.
-
-        The rest of a page of the window stays there, to be found again or, should it be gone by then, read again: pages
-        that links keep on their own account would be in nobody's budget. The rest of a page that was read for this link
-        alone is kept: it was asked for by its room.
-        """
-        page = self._at_hand() or await self._unless_draining(self._next())
-        if page is None:
+        """Take in what follows, as far as it is one span."""
+        found = await self._intake.next_run()
+        if found is None:
             return
-        run, rest = page.cut(self.link.settings.span_records_max, self._room.run_bytes_max)
-        self._rest = rest if self._cursor is not None else None
-        del page, rest
-        if self._losses.may_have_passed(self._position, run):
-            await self._unless_draining(self._losses.ask(self._position))
-        if run.records or run.after != self._position:
-            await self._take_span(run.records, run.after)
-            self._position = run.after
-        self._is_at_tip = run.is_tip
+        run, size_bytes = found
+        position = self._intake.position
+        if self._losses.may_have_passed(position, run):
+            await self._unless_draining(self._losses.ask(position))
+        if run.records or run.after != position:
+            await self._take_span(run.records, run.after, size_bytes)
+        self._intake.took(run)
         if run.is_tip:
             # Whatever a former owner attempted was stored here before now.
             self._heritage.passed()
 
-    def _at_hand(self) -> Batch | None:
-        """What follows, when no reading is needed for it."""
-        if self._rest is not None:
-            return self._rest
-        found = self._log.at_hand(self._position)
-        if found is not None:
-            self._cursor = None
-        return found
+    async def _until_room(self) -> None:
+        """Until there may be memory for what is to be taken in, or draining begins."""
+        self._publisher.hurry()
+        await self._unless_draining(self._room.wait())
+        self._publisher.hurry(is_on=False)
 
     async def _until_progress(self) -> None:
         """Until a span is settled or draining begins."""
@@ -217,28 +217,12 @@ class Channel:
         await self._unless_draining(self._settlement.progress())
         self._publisher.hurry(is_on=False)
 
-    async def _next(self) -> Batch | None:
-        try:
-            batch, self._cursor = await self._log.next(
-                self._position, self._cursor, room_bytes=self._room.left_bytes, is_at_tip=self._is_at_tip
-            )
-        except PositionLost as exc:
-            self._cursor, self._is_at_tip = None, False
-            place = await self._losses.restart(exc)
-            if place == ShardEnd():
-                return Batch((), place, is_tip=True)
-            self._position = place
-            return None
-        except TransientError as exc:
-            logger.warning("shard.read_failed", link=self.link.name, shard=self.shard, error=str(exc))
-            await asyncio.sleep(exc.retry_after_s or STORE_RETRY_S)
-            return None
-        return batch
-
-    async def _take_span(self, records: Sequence[Prepared], end: Position) -> None:
+    async def _take_span(self, records: Sequence[Prepared], end: Position, size_bytes: int) -> None:
+        """``size_bytes`` are accounted for it, until more is known."""
         span = Span(end, oldest_ms=records[0].record.arrival_ms if records else 0)
         self._settlement.add(span)
         span.items = await self._admission.admit(span, records)
+        self._account.add(span.size_bytes - size_bytes)
         self._settlement.opened(span)
         if not span.items:
             await asyncio.sleep(0)  # others have their turn, however much of the window nobody wants
@@ -303,6 +287,10 @@ class Channel:
             done |= landed
         return done
 
+    def _on_settled(self, span: Span) -> None:
+        self._admission.settled(span)
+        self._account.add(-span.size_bytes)
+
     # --- finish ----------------------------------------------------------------------------------------------------
 
     async def _poisoned(self, item: Item, poison: PoisonEvent) -> None:
@@ -348,7 +336,7 @@ class Channel:
             return max(0, now_ms - oldest)
         if self._log.read_ok_s is None or _now_s() - self._log.read_ok_s > LAG_VALID_S:
             return None
-        return 0 if self._is_at_tip or self._log.behind_ms == 0 else self._log.behind_ms
+        return 0 if self._intake.is_at_tip or self._log.behind_ms == 0 else self._log.behind_ms
 
     def watermark_age_ms(self) -> int:
         return int(self._settlement.age_s(_now_s()) * 1000)
@@ -368,7 +356,7 @@ class Channel:
     @property
     def held_bytes(self) -> int:
         """Of records that are in hand and not taken in."""
-        return 0 if self._rest is None else sum(len(prepared.record.data) for prepared in self._rest.records)
+        return self._intake.held_bytes
 
     def status(self, now_ms: int) -> dict[str, object]:
         return {
@@ -381,7 +369,7 @@ class Channel:
             "in_flight": self._publisher.in_flight,
             "in_doubt": self._publisher.in_doubt,
             "lane_depth": self.lane_depth,
-            "attached": self._log.is_attached(self._position),
+            "attached": self._log.is_attached(self._intake.position),
         }
 
     async def _unless_draining(self, awaitable: Awaitable[T]) -> T | None:

@@ -20,7 +20,8 @@ from replicator.core.model import After, Checkpoint, Position, ShardEnd, ShardId
 from replicator.errors import PositionLost, TransientError
 from replicator.ports import Clock, Source
 from replicator.worker.link import Link
-from replicator.worker.shard_log import NEVER_S, Batch, ShardLog
+from replicator.worker.shard_log import ShardLog
+from replicator.worker.window import LONG_AGO_S, Batch
 
 logger = structlog.get_logger(__name__)
 
@@ -67,10 +68,10 @@ class Losses:
         self._start = start
         self._retention_ms = retention_ms
         self._clock = clock
-        self._fresh_s = NEVER_S
+        self._fresh_s = LONG_AGO_S
         """Loop time before which nothing behind the link's position has arrived."""
         self._asked: asyncio.Queue[After] = asyncio.Queue(ASKED_MAX)
-        self._said_s = NEVER_S
+        self._said_s = LONG_AGO_S
 
     async def restart(self, lost: PositionLost) -> Position:
         """Where to go on, after a pause; ShardEnd when the shard is gone."""
@@ -123,7 +124,7 @@ class Losses:
         if run.records:
             self._fresh_s = self._loop_s(run.records[-1].record.arrival_ms)
         elif run.is_tip and run.after == position:
-            self._fresh_s = max(self._fresh_s, self._log.read_ok_s or NEVER_S)
+            self._fresh_s = max(self._fresh_s, self._log.read_ok_s or LONG_AGO_S)
         return isinstance(position, After) and self._is_old(since_s, min(run.read_s, _now_s()))
 
     def _loop_s(self, ms: int) -> float:

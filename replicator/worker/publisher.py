@@ -114,6 +114,7 @@ class Publisher:
             finally:
                 self.in_flight -= events
                 self._work.set()
+                del taken  # or the events would stay in memory for as long as this loop has nothing to do
 
     async def _without_held(self, taken: Taken) -> Taken:
         """What may be sent. What waited behind a refused event of its key is put away, lane by lane in order."""

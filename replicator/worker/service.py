@@ -3,13 +3,15 @@
 import asyncio
 import random
 from collections.abc import Callable, Container, Sequence
+from itertools import count
 
 import structlog
 from msgspec import Struct
 
 from replicator.core.formats import Format
 from replicator.core.leasing import LeaseSettings
-from replicator.core.memory import COPIES, share_bytes
+from replicator.core.lending import Memory
+from replicator.core.memory import COPIES
 from replicator.core.model import Checkpoint, ClaimMark, Lease, LinkName, Position, Region, ShardId, SourceName
 from replicator.core.routing import HomeRouter, Router, Routes
 from replicator.core.tag import TagKeys
@@ -36,6 +38,8 @@ from replicator.worker.unpacking import UnpackedSource
 logger = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 0.5
+SPREAD = (5**0.5 - 1) / 2
+"""Multiples of the golden ratio, modulo 1, lie apart however many there are: so do the reads of a worker's shards."""
 NO_DATA = float("nan")
 SENT_BY_OTHERS = ClaimMark("others", 0)
 """In the place of a release: nothing is under way any more, and no claim store knows what was sent."""
@@ -83,7 +87,10 @@ class Identity(Struct, frozen=True):
 
 
 class ServiceSettings(Struct, frozen=True):
-    """``memory_bytes`` bounds all events in memory, see `core.memory`. ``gauges_s``: how often gauges are set anew."""
+    """``memory_bytes`` bounds all events in memory, see `core.memory` and `core.lending`.
+
+    ``gauges_s``: how often gauges are set anew.
+    """
 
     leases: LeaseSettings
     runner: RunnerSettings
@@ -115,6 +122,8 @@ class Service:
         self._clock = clock
         self._telemetry = telemetry
         self._started_ms = clock.now_ms()
+        self._memory = Memory(settings.memory_bytes)
+        self._read_phases = count()
         self._runners: dict[tuple[SourceName, str], LeasedShardRunner] = {}
         self._is_draining = False
         self._held = {
@@ -177,7 +186,11 @@ class Service:
         )
         labels: dict[str, str] = {"source": setup.name}
         source = UnpackedSource(OneIncarnation(setup.source, lease.incarnation))
-        log = ShardLog(source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, self._window_share)
+        if (former := self._runners.get((setup.name, lease.shard))) is not None:
+            former.close()
+        memory = self._memory.window()
+        phase = next(self._read_phases) * SPREAD % 1
+        log = ShardLog(source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, memory, phase)
 
         async def make_channel(link: Link) -> Channel:
             return await self._channel(setup, lease, link, log, preparer)
@@ -220,7 +233,7 @@ class Service:
             admission=self._gate(setup, link, preparer),
             make_durable=lambda: self._keepers[setup.name].checkpoint_now(lease.shard),
             may_send=lambda: self._keepers[setup.name].surely_holds(lease),
-            share_bytes=self._queue_share,
+            account=self._memory.queue(link.name),
             held=held,
             queue=setup.queue,
         )
@@ -242,15 +255,9 @@ class Service:
                 logger.warning("lease_store.unavailable", link=link, error=str(exc))
                 await asyncio.sleep(STORE_RETRY_S)
 
-    def _window_share(self) -> int:
-        return share_bytes(self._settings.memory_bytes, len(self._runners))
-
-    def _queue_share(self) -> int:
-        return share_bytes(self._settings.memory_bytes, sum([len(r.channels) for r in self._runners.values()]))
-
     def memory_used(self) -> int:
         """Bytes of events that are held now, every copy counted."""
-        windows = sum(runner.log.window_bytes for runner in self._runners.values())
+        windows = sum(runner.log.window.size_bytes for runner in self._runners.values())
         channels = [channel for runner in self._runners.values() for channel in runner.channels.values()]
         queues = sum(channel.open_bytes + channel.held_bytes for channel in channels)
         return (windows + queues) * COPIES
@@ -327,7 +334,8 @@ class Service:
 
     def _forget_runners(self, source: SourceName, held: Container[ShardId]) -> None:
         """Shards that are no longer ours are not spoken of."""
-        self._runners = {key: runner for key, runner in self._runners.items() if key[0] != source or key[1] in held}
+        for key in [key for key in self._runners if key[0] == source and key[1] not in held]:
+            self._runners.pop(key).close()
 
     def _publish_link(self, link: Link) -> int | None:
         """The longest lag that is known of its shards: one without data must not hide it where events may be lost."""

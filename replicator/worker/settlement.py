@@ -21,11 +21,13 @@ class Settlement:
         position: Position,
         on_settled: Callable[[Span], None],
         on_passed: Callable[[Position], None] | None = None,
+        is_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``on_passed`` is told where the watermark stands now."""
+        """``on_passed`` is told where the watermark stands now; ``is_wanted``: others wait for what spans hold."""
         self._claiming = claiming
         self._on_settled = on_settled
         self._on_passed = on_passed
+        self._is_wanted = is_wanted
         self._watermark: Watermark[Span] = Watermark(position)
         self._finished: asyncio.Queue[Span] = asyncio.Queue()
         self._progress: asyncio.Future[None] | None = None
@@ -81,7 +83,7 @@ class Settlement:
         while True:
             span = await self._finished.get()
             # A queue gives out what follows in a group when this is deleted there, which is when it is settled.
-            may_wait = not self._is_awaited and self._on_passed is None
+            may_wait = not self._is_awaited and self._on_passed is None and not self._is_wanted()
             span.is_marked = await self._claiming.settle(
                 span.session, span.batch, _put_away(span), self._mark(), may_wait=may_wait
             )

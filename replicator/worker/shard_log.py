@@ -10,19 +10,18 @@ record nor hand one out twice. Nobody waits for a slow link: what it has not rea
 """
 
 import asyncio
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from replicator.core.budget import ReadBudget
-from replicator.core.memory import records_within, run_end
-from replicator.core.model import After, Position, SequenceNumber, ShardEnd, ShardId
+from replicator.core.lending import Account
+from replicator.core.memory import FIRST_RECORD_BYTES, records_within
+from replicator.core.model import After, Position, ShardEnd, ShardId
 from replicator.errors import PositionLost, TransientError
 from replicator.ports import Cursor, Page, Source, Telemetry
 from replicator.worker.prepare import Prepared
-from replicator.worker.span import whole_end
+from replicator.worker.window import ALWAYS_S, LONG_AGO_S, Batch, Segment, Window
 
 
 class LogSettings(Struct, frozen=True):
@@ -35,45 +34,12 @@ class LogSettings(Struct, frozen=True):
     retry_s: float = 0.5
 
 
-NEVER_S, ALWAYS_S = float("-inf"), float("inf")
 LOOKS_S = 12 * 3600.0
 """Half the shortest retention there is: what came between two reads that are closer would still be there."""
-
-
-class Segment(Struct):
-    """A page of records between two positions of the shard. ``quiet_s`` and ``read_s``: see `Batch`."""
-
-    before: Position
-    records: tuple[Prepared, ...]
-    after: Position
-    size_bytes: int
-    quiet_s: float = NEVER_S
-    read_s: float = ALWAYS_S
-
-
-class Batch(Struct, frozen=True):
-    """What a link gets: the records behind its position.
-
-    ``is_tip``: when they were read, nothing stored in the shard followed them. ``quiet_s`` is the loop time of the last
-    look before that found nothing behind the position, as far as it was seen; `ALWAYS_S` when what is before and behind
-    the position was read together, so that nothing was between. ``read_s``: when they were read, `ALWAYS_S` for now.
-    """
-
-    records: Sequence[Prepared]
-    after: Position
-    is_tip: bool
-    quiet_s: float = NEVER_S
-    read_s: float = ALWAYS_S
-
-    def cut(self, records_max: int, bytes_max: int) -> tuple["Batch", "Batch | None"]:
-        """The first run of whole records that fits a span, and the rest."""
-        sizes = [len(prepared.record.data) for prepared in self.records[:records_max]]
-        stop = whole_end(self.records, 0, run_end(sizes, 0, records_max, bytes_max))
-        if stop >= len(self.records):
-            return self, None
-        place = After(self.records[stop - 1].record.sequence)
-        run = Batch(self.records[:stop], place, is_tip=False, quiet_s=self.quiet_s, read_s=self.read_s)
-        return run, Batch(self.records[stop:], self.after, self.is_tip, ALWAYS_S)
+TERM_S, PASSED_TERM_S = 4.0, 1.0
+"""How long a page that needs a loan is surely kept: from its reading on, and from when the first link has passed it."""
+PAGES_MIN = 8
+"""All loans together are enough for so many full pages."""
 
 
 class ShardLog:
@@ -87,30 +53,33 @@ class ShardLog:
         prepare: Callable[[Page], tuple[Prepared, ...]],
         telemetry: Telemetry,
         labels: dict[str, str],
-        share_bytes: Callable[[], int],
+        account: Account,
+        phase: float = 0.0,
     ) -> None:
-        """``share_bytes`` tells what the window may hold now, see `core.memory`."""
+        """``account`` is what the window may hold; see `core.lending`. ``phase``: see `core.budget`."""
         self._source = source
-        self._shard = shard
+        self.shard = shard
         self._settings = settings
         self._prepare = prepare
         self._telemetry = telemetry
         self._labels = labels
-        self._share_bytes = share_bytes
+        self._account = account
+        self._turn = asyncio.Event()
+        account.wake = self._turn.set
         self._seen = (0, 0)
         """Bytes and records of the last page that had any."""
-        self._budget = ReadBudget(settings.reads_per_s, 0.0)
+        self._budget = ReadBudget(settings.reads_per_s, 0.0, phase)
         self._catching_up = asyncio.Lock()
         """One detached link after the other books a read."""
-        self._segments: deque[Segment] = deque()
+        self.window = Window(account)
         self._tail: Position | None = None
         self._cursor: Cursor | None = None
         self._has_ended = False
         self._tip: Position | None = None
         """Where a read last found nothing behind."""
-        self._quiet_s = NEVER_S
+        self._quiet_s = LONG_AGO_S
         """When a read last found nothing behind the tail, and no record can have come and gone unseen before it."""
-        self._live_s = NEVER_S
+        self._live_s = LONG_AGO_S
         """When the live reader last read."""
         self._is_seamless = True
         """Since the tail stands where it is, no two reads were `LOOKS_S` apart."""
@@ -120,7 +89,6 @@ class ShardLog:
         self.behind_ms: int | None = None
         self.read_ok_s: float | None = None
         """Loop time of the last read that succeeded."""
-        self.window_bytes = 0
 
     async def run(self) -> None:
         """The live reader: fills the window while some link wants more than it holds."""
@@ -145,7 +113,7 @@ class ShardLog:
         """What follows ``position``, some records, or none yet for a detached link, or the end; waits at the tip.
 
         ``cursor`` is what the last call answered (a detached link's own place in the source), ``room_bytes`` what a
-        page that is read for this link alone may hold (the window's share by default). A link that does not know yet
+        page that is read for this link alone may hold (as one of the window by default). A link that does not know yet
         that it ``is_at_tip`` is told so by a batch without records. Raises PositionLost, TransientError (only when
         detached).
         """
@@ -166,11 +134,24 @@ class ShardLog:
         return Batch((), position, is_tip=True), None
 
     def at_hand(self, position: Position) -> Batch | None:
-        """What the window has of what follows ``position``; whoever takes it is a link that keeps up."""
-        found = self._find(position)
-        if found is not None and found.after == self._tail:
+        """What the window has of what follows ``position``."""
+        return self._find(position)
+
+    def taken(self, position: Position) -> None:
+        """A link has taken in everything up to there: pages that none takes any more may go, what follows is wanted."""
+        if position == self._tail:
             self._wanted.set()
-        return found
+            self._account.term_s = min(self._account.term_s, _now_s() + PASSED_TERM_S)
+        self.window.drop_passed()
+
+    def close(self) -> None:
+        """Nobody takes anything any more."""
+        self.window.clear()
+        self._account.close()
+
+    def reads_alone(self, position: Position) -> bool:
+        """Whether a link that stands there has to read by itself."""
+        return not (self._tail is None or self._is_ahead(position) or self.is_attached(position))
 
     def is_attached(self, position: Position) -> bool:
         """Whether the window, or its growing end, covers what follows ``position``."""
@@ -186,11 +167,10 @@ class ShardLog:
 
     def _start_at(self, position: Position) -> None:
         """The fastest link decides where the live reader stands; those behind it read by themselves."""
-        self._segments.clear()
-        self.window_bytes = 0
+        self.window.clear()
         self._tail = position
         self._tip = None
-        self._quiet_s = NEVER_S
+        self._quiet_s = LONG_AGO_S
         self._live_s, self._is_seamless = _now_s(), True
         self._cursor = None
         self._has_ended = False
@@ -202,26 +182,29 @@ class ShardLog:
         self._changed = asyncio.Event()
 
     def _find(self, position: Position) -> Batch | None:
-        for segment in self._segments:
-            if segment.before == position:
-                return self._batch(segment, segment.records, segment.quiet_s)
-            if isinstance(position, After) and _covers(segment, position.sequence):
-                first = bisect_right(segment.records, position.sequence, key=_sequence)
-                return self._batch(segment, segment.records[first:], ALWAYS_S if first else segment.quiet_s)
-        return None
+        found = self.window.find(position)
+        if found is None:
+            return None
+        page, first = found
+        return self._batch(page, first)
 
-    def _batch(self, segment: Segment, records: Sequence[Prepared], quiet_s: float) -> Batch:
-        is_newest = segment.after == self._tail
-        is_tip = is_newest and self.behind_ms == 0
-        return Batch(records, segment.after, is_tip, quiet_s, segment.read_s)
+    def _batch(self, page: Segment, first: int) -> Batch:
+        is_tip = page.after == self._tail and self.behind_ms == 0
+        records = page.records[first:] if first else page.records
+        return Batch(records, page.after, is_tip, ALWAYS_S if first else page.quiet_s, page.read_s)
 
     async def _read_live(self) -> None:
         tail = self._tail
         if tail is None or self._has_ended:
             return
-        await asyncio.sleep(self._budget.reserve_live(_now_s()))
-        cursor = self._cursor or await self._source.open(self._shard, tail)
-        page = await self._source.read(cursor, self._records_max())
+        await asyncio.sleep(self._budget.free_in_s(_now_s()))
+        room = await self._room_for_page()
+        try:
+            await asyncio.sleep(self._budget.reserve_live(_now_s()))
+            cursor = self._cursor or await self._source.open(self.shard, tail)
+            page = await self._source.read(cursor, self._records_within(room))
+        finally:
+            self._account.add(-room)
         if self._tail != tail:
             self._wanted.set()
             return
@@ -230,7 +213,7 @@ class ShardLog:
         self._note(page, "live")
         self._cursor = page.next
         if page.records or page.next is None:
-            self._append(tail, page)
+            self._append(tail, page, room)
         else:
             if page.behind_ms == 0:
                 self._quiet_s = _now_s() if self._is_seamless else self._quiet_s
@@ -240,24 +223,50 @@ class ShardLog:
                 await asyncio.sleep(self._settings.idle_read_s)
             self._wanted.set()
 
-    def _append(self, tail: Position, page: Page) -> None:
+    def _append(self, tail: Position, page: Page, room: int) -> None:
         segment = self._segment(tail, page)
-        segment.quiet_s, self._quiet_s = self._quiet_s, _now_s() if page.behind_ms == 0 else NEVER_S
+        segment.quiet_s, self._quiet_s = self._quiet_s, _now_s() if page.behind_ms == 0 else LONG_AGO_S
         segment.read_s, self._is_seamless = _now_s(), True
-        self._segments.append(segment)
-        self.window_bytes += segment.size_bytes
-        while self.window_bytes > self._window_max() and len(self._segments) > 1:
-            self.window_bytes -= self._segments.popleft().size_bytes
+        self.window.append(segment, min(self._settings.window_bytes, max(self._account.pool.share_bytes, 2 * room)))
+        self._account.term_s = _now_s() + TERM_S
         self._tail = segment.after
         self._has_ended = segment.after == ShardEnd()
         self._notify()
 
-    def _window_max(self) -> int:
-        return min(self._settings.window_bytes, self._share_bytes())
+    async def _room_for_page(self) -> int:
+        """What the next page may hold: full ones for all who are behind, one after the other if need be.
 
-    def _records_max(self, room_bytes: int | None = None) -> int:
-        share = self._window_max()
-        room = share if room_bytes is None else min(share, room_bytes)
+        At the tip little is to be expected, and nothing is waited for.
+        """
+        account = self._account
+        while not account.take(wanted := self.page_bytes()):
+            own = account.own_left_bytes
+            if self.behind_ms == 0 and own >= account.pool.own_bytes // 2:
+                account.leave()
+                account.add(own)
+                return own
+            await self._until_turn()
+        return wanted
+
+    async def _until_turn(self) -> None:
+        """Until others gave something back, if need be because their loans are called back."""
+        self._turn.clear()
+        until_s = self._account.pool.call_back(_now_s())
+        try:
+            async with asyncio.timeout_at(until_s):
+                await self._turn.wait()
+        except TimeoutError:
+            return
+
+    def page_bytes(self) -> int:
+        """What a page should hold."""
+        size, records = self._seen
+        full = self._settings.records_per_read * (size / records if records else FIRST_RECORD_BYTES)
+        pool = self._account.pool
+        most = max(pool.own_bytes, pool.lendable_bytes // PAGES_MIN)
+        return max(1, min(int(full), most, self._settings.window_bytes))
+
+    def _records_within(self, room: int) -> int:
         return records_within(room, *self._seen, self._settings.records_per_read)
 
     def _segment(self, before: Position, page: Page) -> Segment:
@@ -275,19 +284,21 @@ class ShardLog:
         await self._take_turn()
         # A cursor that stands elsewhere (the page was cut, the link moved) would skip records.
         place = cursor if cursor is not None and cursor.position == position else None
-        place = place or await self._source.open(self._shard, position)
-        page = await self._source.read(place, self._records_max(room_bytes))
+        place = place or await self._source.open(self.shard, position)
+        room = self.page_bytes() if room_bytes is None else room_bytes
+        page = await self._source.read(place, self._records_within(room))
         self._note(page, "detached")
         kept = self._up_to_tail(page)
         segment = self._segment(position, kept)
         if not kept.records and kept.next is not None and kept.behind_ms == 0:
             await asyncio.sleep(self._settings.idle_read_s)
-        return Batch(segment.records, segment.after, is_tip=kept is page and page.behind_ms == 0), page.next
+        is_tip = kept is page and page.behind_ms == 0
+        return Batch(segment.records, segment.after, is_tip, is_own=True), page.next
 
     async def is_kept(self, position: After) -> bool:
         """As `ports.Source.is_kept`, within the budget of those who read by themselves."""
         await self._take_turn()
-        return await self._source.is_kept(self._shard, position)
+        return await self._source.is_kept(self.shard, position)
 
     def _up_to_tail(self, page: Page) -> Page:
         """The page cut where the live reader stands, so that the link rejoins exactly there."""
@@ -312,22 +323,5 @@ class ShardLog:
         self._telemetry.count("records_read_total", len(page.records), **self._labels)
 
 
-def _sequence(prepared: Prepared) -> SequenceNumber:
-    return prepared.record.sequence
-
-
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _covers(segment: Segment, sequence: SequenceNumber) -> bool:
-    """Whether the records behind ``sequence`` begin inside this segment."""
-    if isinstance(segment.before, After) and sequence < segment.before.sequence:
-        return False
-    if not segment.records:
-        return isinstance(segment.before, After)
-    if not isinstance(segment.before, After) and sequence < segment.records[0].record.sequence:
-        return False
-    return sequence < segment.records[-1].record.sequence or (
-        segment.after == ShardEnd() and sequence == segment.records[-1].record.sequence
-    )

@@ -67,6 +67,12 @@ class LeasedShardRunner:
             if (fenced := _first_fenced(group_error)) is not None:
                 raise Fenced(str(fenced)) from group_error
             raise
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Hold no memory any more; for a runner that never ran, too."""
+        self._log.close()
 
     async def _run_link(self, link: Link) -> None:
         durable = self._durable.get(link.name)

@@ -19,6 +19,7 @@ from tests.benchmarks.raw import RawKinesis
 
 REQUEST_MAX = 500
 REQUEST_BYTES_MAX = 4_000_000
+KEYS_PER_SHARD = 2_500
 ZIPF_KEYS = 10_000
 _ZIPF = list(accumulate(1 / rank for rank in range(1, ZIPF_KEYS + 1)))
 ITEM = {"sku": "A-10{:02}", "name": "enamel mug, 300 ml", "quantity": 2, "price": 19.9, "gift": False}
@@ -58,8 +59,13 @@ def _item(number: int) -> str:
     return json.dumps({**ITEM, "sku": str(ITEM["sku"]).format(number % 100)}, separators=(",", ":"))
 
 
-def spread_key(number: int) -> str:
-    return f"k{number % 5_000}"
+def spread_keys(shards: int) -> Callable[[int], str]:
+    """As many for each shard, so that what a shard's lanes hold does not depend on how many shards there are."""
+    keys = KEYS_PER_SHARD * shards
+    return lambda number: f"k{number % keys}"
+
+
+_spread_over_two = spread_keys(2)
 
 
 def zipf_keys(seed: int) -> Callable[[int], str]:
@@ -73,7 +79,7 @@ def put_bodies(
     numbers: range,
     size_bytes: int,
     *,
-    key: Callable[[int], str] = spread_key,
+    key: Callable[[int], str] = _spread_over_two,
     shape: Shape = "order",
     request_max: int = REQUEST_MAX,
 ) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from replicator.dev.environment_worker import status_port
 from tests.benchmarks.contenders import Contender
-from tests.benchmarks.load import put_bodies, put_events, records_in, spread_key, zipf_keys
+from tests.benchmarks.load import put_bodies, put_events, records_in, spread_keys, zipf_keys
 from tests.benchmarks.regions import HOME, Regions
 from tests.benchmarks.status import metric
 
@@ -47,7 +47,7 @@ async def fill(regions: Regions, contender: Contender, events: int) -> None:
     """Put the next events into its source."""
     work = contender.spec.work
     numbers = range(contender.written, contender.written + events)
-    key = zipf_keys(numbers.start) if work.is_zipf else spread_key
+    key = zipf_keys(numbers.start) if work.is_zipf else spread_keys(work.shards)
     bodies = put_bodies(contender.stream, numbers, work.size_bytes, key=key, shape=work.shape)
     await asyncio.to_thread(put_events, regions.url(HOME), HOME, bodies)
     contender.written = numbers.stop

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from replicator.worker.channel import Channel
 from replicator.worker.service import Service
-from replicator.worker.shard_log import ShardLog
+from replicator.worker.window import Window
 
 from .scenario import RECORD_BYTES_MAX, Scenario
 
@@ -24,8 +24,8 @@ def judge(service: Service, plan: Scenario, largest_bytes: int) -> Iterator[str]
     span_bytes = min(plan.span_records_max, plan.records_per_read) * max(largest_bytes, RECORD_BYTES_MAX * 2)
     held = bound = 0
     for runner in service._runners.values():
-        yield from _judge_window(runner.log, plan)
-        held += runner.log.window_bytes
+        yield from _judge_window(runner.log.window, plan)
+        held += runner.log.window.size_bytes
         bound += page_bytes
         for channel in runner.channels.values():
             yield from _judge_channel(channel, plan, page_bytes, span_bytes)
@@ -35,11 +35,11 @@ def judge(service: Service, plan: Scenario, largest_bytes: int) -> Iterator[str]
         yield f"{held * COPIES} bytes are held, of {plan.memory_bytes} and {bound * COPIES} for the pages under way"
 
 
-def _judge_window(log: ShardLog, plan: Scenario) -> Iterator[str]:
-    if log.window_bytes != sum(segment.size_bytes for segment in log._segments):
-        yield f"a window says it holds {log.window_bytes} bytes"
-    if log.window_bytes > plan.window_bytes and len(log._segments) > 1:
-        yield f"a window of {log.window_bytes} bytes"
+def _judge_window(window: Window, plan: Scenario) -> Iterator[str]:
+    if window.size_bytes != sum(page.size_bytes for page in window._pages):
+        yield f"a window says it holds {window.size_bytes} bytes"
+    if window.size_bytes > plan.window_bytes and len(window) > 1:
+        yield f"a window of {window.size_bytes} bytes"
 
 
 def _judge_channel(channel: Channel, plan: Scenario, page_bytes: int, span_bytes: int) -> Iterator[str]:

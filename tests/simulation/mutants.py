@@ -43,8 +43,9 @@ from replicator.worker.publisher import Publisher, Taken
 from replicator.worker.recovery import Recovery
 from replicator.worker.room import Room
 from replicator.worker.settlement import Settlement
-from replicator.worker.shard_log import Batch, ShardLog
+from replicator.worker.shard_log import ShardLog
 from replicator.worker.span import Item, Span
+from replicator.worker.window import Batch
 
 from . import scenario
 from .run import simulate
@@ -506,12 +507,8 @@ def segment_from_its_beginning() -> None:
 
 
 def _find_all(self: ShardLog, position: Position) -> Batch | None:
-    from replicator.worker.shard_log import _covers
-
-    for segment in self._segments:
-        if segment.before == position or (isinstance(position, After) and _covers(segment, position.sequence)):
-            return self._batch(segment, segment.records, segment.quiet_s)
-    return None
+    found = self.window.find(position)
+    return None if found is None else self._batch(found[0], 0)
 
 
 @mutant

@@ -23,7 +23,7 @@ IN_DOUBT_WAIT_S = SIGNATURE_S + 3 * CLOCK_MARGIN_S
 """The longest that is waited, where the fence is not to be trusted."""
 
 MEMORY_BYTES = 64 * 1024 * 1024
-SCARCE_BYTES = 12_000
+SCARCE_BYTES = (1_000, 12_000, 100_000)
 """So little memory that queues and windows hold little more than a record each."""
 
 Kind = Literal["mesh", "hub", "chain"]
@@ -184,7 +184,7 @@ def _scenario(seed: int, rng: random.Random, regions: tuple[str, ...]) -> Scenar
         is_troubled=rng.random() < 0.5,
         events=_events(rng, regions),
         happenings=_happenings(rng),
-        memory_bytes=random.Random(f"memory {seed}").choice((MEMORY_BYTES, SCARCE_BYTES)),
+        memory_bytes=random.Random(f"memory {seed}").choice((MEMORY_BYTES, *SCARCE_BYTES)),
     )
 
 

@@ -61,3 +61,11 @@ def test_the_live_reader_gets_every_other_call_however_many_catch_up(readers_beh
 def test_those_who_catch_up_have_the_whole_budget_when_the_live_reader_does_not_read() -> None:
     made = reads_of(3, live_rests_s=1e9)
     assert len(made["behind"]) >= 60 * 4 - 10
+
+
+@given(st.floats(0.1, 1000.0), st.floats(0.0, 1.0))
+def test_a_phase_moves_all_calls_behind_the_first_and_no_two_closer(per_s: float, phase: float) -> None:
+    budget = ReadBudget(per_s, 0.0, phase)
+    at_s = [budget.reserve_live(0.0) for _ in range(4)]
+    expected = [0.0, *((number + phase) / per_s for number in range(1, 4))]
+    assert at_s == pytest.approx(expected)

@@ -95,6 +95,25 @@ async def test_a_peer_that_is_down_for_200_000_events_costs_no_memory_and_delays
     await running
 
 
+async def test_the_one_shard_that_is_busy_works_with_more_than_an_even_share() -> None:
+    world = World(regions=(HERE, DOWN), shards=40, memory_bytes=BUDGET_BYTES)
+    for number in range(1_000):
+        world.source.store(Entry(json.dumps({"id": str(number), "pad": "x" * 100}).encode(), "one key"))
+
+    def busiest() -> int:
+        return max([int(str(shard["open_bytes"])) for shard in world.shards_of(DOWN)], default=0)
+
+    running = asyncio.create_task(world.service.run())
+    await world.until(lambda: world.arrived(DOWN) > 0)
+    world.peers[DOWN].before = is_away
+    await world.until(lambda: busiest() > 5 * share_bytes(BUDGET_BYTES, 40))
+    assert world.service.memory_used() <= BUDGET_BYTES
+    world.peers[DOWN].before = None
+    await world.until(lambda: world.arrived(DOWN) == 1_000)
+    await world.service.drain()
+    await running
+
+
 class Counted(bytes):
     """Bytes of a record as it was read; ``alive`` is how many of them the worker has not let go."""
 

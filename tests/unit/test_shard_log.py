@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from replicator.adapters.memory_stream import MemorySource, MemoryStream
+from replicator.core.lending import Memory
 from replicator.core.model import (
     After,
     Position,
@@ -65,7 +66,7 @@ async def log_of(
     telemetry: Silent | None = None,
 ) -> AsyncIterator[ShardLog]:
     settings = LogSettings(window_bytes, page, reads_per_s, idle_read_s=0.001, retry_s=0.001)
-    log = ShardLog(source, SHARD, settings, prepare, telemetry or Silent(), {"source": "s"}, lambda: 10**9)
+    log = ShardLog(source, SHARD, settings, prepare, telemetry or Silent(), {"source": "s"}, Memory(10**10).window())
     live = asyncio.create_task(log.run())
     try:
         yield log
@@ -228,4 +229,4 @@ async def test_the_window_keeps_to_its_bound() -> None:
         for _ in range(40):
             batch, _ = await log.next(position, None)
             position = batch.after
-            assert log.window_bytes <= 60
+            assert log.window.size_bytes <= 60

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from replicator.adapters.memory_stream import MemorySource, MemoryStream
 from replicator.core.kpl import UserRecord, pack
+from replicator.core.lending import Memory
 from replicator.core.model import (
     After,
     Position,
@@ -124,7 +125,9 @@ async def test_pages_of_aggregates_are_as_large_in_bytes_as_the_share_of_their_w
     source = Asked(stream)
     share = 10 * sum(map(len, [b"1000"] * 50))
     settings = LogSettings(10**9, reads_per_s=10_000, idle_read_s=0.001)
-    log = ShardLog(UnpackedSource(source), SHARD, settings, prepare, Silent(), {"source": "s"}, lambda: share)
+    log = ShardLog(
+        UnpackedSource(source), SHARD, settings, prepare, Silent(), {"source": "s"}, Memory(share * 24).window()
+    )
     live = asyncio.create_task(log.run())
     position, seen = TrimHorizon(), 0
     while seen < 3000:
@@ -151,7 +154,7 @@ async def test_whatever_the_paces_windows_and_starts_every_link_gets_every_event
         rng.choice([1, 10, 30, 10**6]), records_per_read=rng.randrange(1, 9), reads_per_s=10_000, idle_read_s=0.001
     )
     source = UnpackedSource(MemorySource(stream), events_max=rng.choice([3, 10, 1000]))
-    log = ShardLog(source, SHARD, settings, prepare, Silent(), {"source": "s"}, lambda: 10**9)
+    log = ShardLog(source, SHARD, settings, prepare, Silent(), {"source": "s"}, Memory(10**10).window())
     live = asyncio.create_task(log.run())
 
     async def link(start: Position, missed: int, pause_s: float) -> list[int]:
