@@ -84,6 +84,8 @@ class Checker:
         self._gone: set[tuple[str, str]] = set()
         self._deleted: set[int] = set()
         self._written: Counter[int] = Counter()
+        self._sent_twice: dict[int, Counter[str]] = defaultdict(Counter)
+        """By event and region, the copies that no sender could have prevented."""
         self._present: dict[str, set[int]] = {region: set() for region in self.regions}
         self._last: dict[tuple[str, str, str, int], int] = {}
         self._shards: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
@@ -157,6 +159,12 @@ class Checker:
         self._present[region].add(number)
         self.missing.pop((number, region), None)
 
+    def sent_twice(self, region: str, data: bytes) -> None:
+        """The network brought a request with the event twice: one copy more may be stored, here and nowhere else."""
+        number = self._number(data)
+        assert number is not None, "workers write events only"
+        self._sent_twice[number][region] += 1
+
     def _judge_way(self, at_s: float, region: str, number: int, origin: str, tag: dict[str, Any]) -> None:
         way = [*tag["path"], region]
         if origin == region or way[0] != origin:
@@ -171,10 +179,12 @@ class Checker:
         copies = self._copies[number, region, incarnation]
         if copies == 1:
             return
-        written = self._written[number]
-        if self.allowed.duplicates:
+        written, again = self._written[number], self._sent_twice[number]
+        if copies <= 1 + again[region]:
+            self.counted["sent twice on the way"] += 1
+        elif self.allowed.duplicates:
             self.counted["duplicates"] += 1
-        elif copies <= written and self.allowed.repeats:
+        elif copies <= written + again.total() and self.allowed.repeats:
             self.counted["repeats"] += 1
         else:
             self._breach(

@@ -60,6 +60,35 @@ def pause_in_call(world: World, rng: random.Random, length_s: float) -> None:
     _ambush(world, rng, strike)
 
 
+STEPS = 8
+"""So many callbacks it takes a worker at most from the answer of the claim store to the request on the wire."""
+
+
+def pause_before_send(world: World, rng: random.Random, length_s: float) -> None:
+    """A worker stands still when it has dated a request and looked at its right to send, and the request has not left.
+
+    Or at any await on the way there, for as long as it takes others to own the shard and send.
+    """
+    region = _region(world, rng)
+    length_s = rng.choice((length_s, 20.0 + 30.0 * rng.random()))
+    is_step, steps = rng.random() < 0.5, rng.randint(1, STEPS)
+
+    def strike(process: Process) -> None:
+        worker = next(worker for worker in world.workers if worker.process is process)
+        if worker.is_alive:
+            world.pause(worker, length_s)
+            if not [other for other in world.running() if other.region is region]:
+                world.start_worker(region.name)
+
+    def count_down(process: Process) -> None:
+        process.steps_left, process.at_step = steps, lambda: strike(process)
+
+    if is_step:
+        world.network.ambushes.append(Ambush(region.name, "claims", "answered", count_down))
+    else:
+        world.network.ambushes.append(Ambush(region.name, "put", "leaving", strike))
+
+
 def _ambush(world: World, rng: random.Random, strike: Callable[[Process], None]) -> None:
     service = rng.choice(("put", "put", "put", "leases", "claims"))
     moment = rng.choice(("sent", "arrived", "answered"))
@@ -196,6 +225,20 @@ def ambiguous_replies(world: World, rng: random.Random, length_s: float) -> None
     _troubled(world, f"{service}@{_region(world, rng).name}", rng.choice((0.05, 0.3, 0.7)), length_s)
 
 
+def repeated_requests(world: World, rng: random.Random, length_s: float) -> None:
+    """Something on the way to a service sends requests again.
+
+    An attaching to the claim store that comes again drops what was claimed meanwhile, and so its ids of the window.
+    """
+    service = rng.choice(("stream", "stream", *SERVICES))
+    if service == "claims":
+        world.checker.allowed.repeats = True
+    climate = world.network.climate(f"{service}@{_region(world, rng).name}")
+    climate.twice = rng.choice((0.1, 0.5, 0.9))
+    world.note("%.0f %% of requests come twice", climate.twice * 100)
+    world.later(length_s, lambda: setattr(climate, "twice", 0.0))
+
+
 def redis_ambiguous(world: World, rng: random.Random, length_s: float) -> None:
     _troubled(world, f"claims@{_region(world, rng).name}", rng.choice((0.1, 0.3)), length_s)
 
@@ -327,6 +370,7 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "crash_in_call": crash_in_call,
     "pause": pause,
     "pause_in_call": pause_in_call,
+    "pause_before_send": pause_before_send,
     "lonely_worker": lonely_worker,
     "partition": partition,
     "split_network": split_network,
@@ -342,6 +386,7 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "stuck_handover": stuck_handover,
     "late_put": late_put,
     "ambiguous_replies": ambiguous_replies,
+    "repeated_requests": repeated_requests,
     "slow_network": slow_network,
     "reshard": reshard,
     "recreate": recreate,

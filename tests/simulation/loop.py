@@ -10,7 +10,7 @@ on the hash of text: tasks, which asyncio keeps in sets, hash by their number.
 
 import asyncio
 import heapq
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
 from itertools import count
 from typing import Any
@@ -25,6 +25,14 @@ class Process:
         self.is_dead = False
         self.held: list[asyncio.Handle] = []
         """What became due while it stood still."""
+        self.steps_left = 0
+        """After so many callbacks more ``at_step`` is called; 0 for never."""
+        self.at_step: Callable[[], None] = lambda: None
+
+    def count_step(self) -> None:
+        self.steps_left -= 1
+        if not self.steps_left:
+            self.at_step()
 
 
 OWNER: ContextVar[Process | None] = ContextVar("owner", default=None)
@@ -83,16 +91,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         ready: Any = self._ready  # type: ignore[attr-defined] - BaseEventLoop's own queue, which no stub knows
         timers: Any = self._scheduled  # type: ignore[attr-defined] - the same
-        if not ready:
-            while timers and timers[0]._cancelled:
-                heapq.heappop(timers)._scheduled = False
-            if not timers:
-                raise Stuck("everybody waits and no timer runs")
-            self.now_s = max(self.now_s, timers[0]._when)
-            self._steps_until_now = self.steps
-        elif self.steps - self._steps_until_now > STEPS_AT_ONCE_MAX:
-            self._steps_until_now = self.steps  # whoever buries the dead begins anew
-            raise Stuck("time stands still while somebody runs")
+        self._until_next(ready, timers)
         while timers and timers[0]._when <= self.now_s:
             timer = heapq.heappop(timers)
             timer._scheduled = False
@@ -105,9 +104,25 @@ class VirtualLoop(asyncio.BaseEventLoop):
             owner = handle._context.get(OWNER)
             if owner is not None and owner.is_stopped:
                 owner.held.append(handle)
-            else:
-                self.steps += 1
-                handle._run()
+                continue
+            self.steps += 1
+            handle._run()
+            if owner is not None and owner.steps_left:
+                owner.count_step()
+
+    def _until_next(self, ready: Any, timers: Any) -> None:
+        """Let time pass when nobody has anything to do now."""
+        if ready:
+            if self.steps - self._steps_until_now > STEPS_AT_ONCE_MAX:
+                self._steps_until_now = self.steps  # whoever buries the dead begins anew
+                raise Stuck("time stands still while somebody runs")
+            return
+        while timers and timers[0]._cancelled:
+            heapq.heappop(timers)._scheduled = False
+        if not timers:
+            raise Stuck("everybody waits and no timer runs")
+        self.now_s = max(self.now_s, timers[0]._when)
+        self._steps_until_now = self.steps
 
     def stop_process(self, process: Process) -> None:
         process.is_stopped = True

@@ -22,14 +22,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from replicator.aws.kinesis_reading import Reading
-from replicator.core import routing
+from replicator.core import claims, routing
 from replicator.core.in_doubt import Dated, dated
 from replicator.core.lanes import Lanes
 from replicator.core.model import After, Checkpoint, Position
 from replicator.core.peer_clock import PeerClock, PeerTime
 from replicator.core.topology import Topologies
 from replicator.core.watermark import Watermark
-from replicator.errors import InDoubt, PoisonEvent, Refused
+from replicator.errors import Fenced, InDoubt, PoisonEvent, Refused
 from replicator.ports import ClaimSession, Found, Page
 from replicator.worker import leasing
 from replicator.worker.admission import Admission
@@ -212,6 +212,26 @@ def dated_by_our_own_clock() -> None:
         return self._clock.now_ms()
 
     put(Fence, "_peer_ms", peer_ms)
+
+
+@mutant
+def dated_when_it_leaves() -> None:
+    """The right to send is looked at first, and the request dated when the worker comes to send it."""
+
+    def made(self: Publisher, *args: Any) -> None:
+        made_originally(self, *args)
+        self._looked = self._may_send  # type: ignore[attr-defined] - the mutant's own
+        self._may_send = lambda: True
+
+    async def send(self: Publisher, taken: Taken) -> None:
+        if not self._looked():  # type: ignore[attr-defined] - see above
+            raise Fenced("the lease was not renewed in time")
+        await asyncio.sleep(0)
+        await original(self, taken)
+
+    made_originally, original = Publisher.__init__, Publisher._send
+    put(Publisher, "__init__", made)
+    put(Publisher, "_send", send)
 
 
 @mutant
@@ -433,6 +453,19 @@ def claims_not_settled() -> None:
         return True
 
     put(Claiming, "settle", settle)
+
+
+@mutant
+def settled_though_dropped() -> None:
+    """The claim store answers that a batch is settled which an attaching that came late or twice has dropped."""
+
+    def attach(state: claims.ClaimState, epoch: int) -> int:
+        dropped = original(state, epoch)
+        state.dropped = 0
+        return dropped
+
+    original = claims.attach
+    put(claims, "attach", attach)
 
 
 # --- reading the source --------------------------------------------------------------------------------------------

@@ -2,13 +2,24 @@
 
 How it works: a call is an effect at the service. It takes place when the request arrives, which may be long after the
 caller gave up, was stopped or died; the answer goes back, or is lost. What the caller is told then is up to the port.
+
+A worker's process may be stopped between its last decision and the wire ("leaving"): the call leaves when it goes on.
+
+Requests that come twice. TCP delivers a request once, and an answer belongs to the connection it came on, so no answer
+comes twice to a caller, and a request is executed twice only where something above TCP sends it again: a proxy that
+ends TLS, the service's own front end, botocore (lease table, S3) or the cluster client of redis-py. Either the first
+answer was told and the request comes again later, or the first answer got lost there and the caller hears the second.
+The stores are asked so that a repetition does no harm (conditions, batch numbers, names of objects). PutRecords has
+nothing of the kind: what is executed twice within its signature's life is stored twice, and no sender can prevent it.
+So those copies are counted by the checker, exactly for the events and regions concerned; whatever else follows from
+them (a copy in another region, an order, a loss) is a breach like any other. Reads have no effect and are not repeated.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -17,6 +28,8 @@ from replicator.errors import ReplicatorError
 from .loop import OWNER, Process, VirtualLoop
 
 T = TypeVar("T")
+Again: TypeAlias = Callable[[bool], T]
+"""The effect of a request that comes again; told whether the caller hears this answer instead of the first."""
 Target = str
 """``<service>@<region>``, for example ``stream@b``; services are stream, leases, claims and quarantine."""
 Fate = Literal["fine", "unsent", "request_lost", "answer_lost", "reset_before", "reset_after", "late"]
@@ -42,6 +55,8 @@ class Climate(Struct):
     slow_s: float = 3.0
     late_s: float = 20.0
     """A late request arrives up to so long after it was sent."""
+    twice: float = 0.0
+    """The part of requests that reach the service a second time."""
 
 
 class Partition(Struct, frozen=True):
@@ -57,7 +72,7 @@ class Ambush(Struct, frozen=True):
 
     region: str
     service: str
-    moment: Literal["sent", "arrived", "answered"]
+    moment: Literal["leaving", "sent", "arrived", "answered"]
     what: Callable[[Process], None]
 
 
@@ -70,10 +85,11 @@ class Jam(Struct):
 
 
 class Network:
-    def __init__(self, loop: VirtualLoop, context: Context, rng: random.Random) -> None:
+    def __init__(self, loop: VirtualLoop, context: Context, seed: int) -> None:
         self._loop = loop
         self._context = context
-        self._rng = rng
+        self._rng = random.Random(f"network {seed}")
+        self._twice_rng = random.Random(f"twice {seed}")
         self.climates: dict[Target, Climate] = {}
         self.partitions: list[Partition] = []
         self.ambushes: list[Ambush] = []
@@ -93,17 +109,27 @@ class Network:
         self.ambushes.clear()
         self.jams.clear()
         for climate in self.climates.values():
-            climate.trouble = climate.slow = 0.0
+            climate.trouble = climate.slow = climate.twice = 0.0
 
-    async def call(self, wire: "Wire", effect: Callable[[], T], timeout_s: float) -> T:
-        """The effect's result or error; raises Lost."""
+    async def call(self, wire: "Wire", effect: Callable[[], T], timeout_s: float, again: "Again[T] | None" = None) -> T:
+        """The effect's result or error; raises Lost. ``again`` is what it does when it comes a second time."""
         if self.is_over:
             raise asyncio.CancelledError
+        self._spring(wire, "leaving")
+        if wire.process.is_stopped:
+            await asyncio.sleep(0)
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._send(wire, effect, answer, timeout_s)
+        self._send(wire, effect, answer, timeout_s, again or (lambda _: effect()))
         return await answer
 
-    def _send(self, wire: "Wire", effect: Callable[[], T], answer: "asyncio.Future[T]", timeout_s: float) -> None:
+    def _send(
+        self,
+        wire: "Wire",
+        effect: Callable[[], T],
+        answer: "asyncio.Future[T]",
+        timeout_s: float,
+        again: "Again[T]",
+    ) -> None:
         climate = self.climate(wire.target)
         there_s, fate = self._draw(wire, climate, timeout_s)
         if fate == "unsent":
@@ -119,8 +145,22 @@ class Network:
         if jam is not None or fate in ("request_lost", "answer_lost", "late"):
             self._later(timeout_s, self._fail, answer, Lost(fate, has_left=True))
         if fate != "request_lost":
-            self._later(there_s, self._arrive, wire, effect, answer, fate, self._latency(climate, timeout_s))
+            back_s = self._latency(climate, timeout_s)
+            if climate.twice and wire.may_come_twice and self._twice_rng.random() < climate.twice:
+                fate = self._repeat(wire, again, answer, fate, there_s, 0.0 if jam is not None else timeout_s * 0.3)
+            self._later(there_s, self._arrive, wire, effect, answer, fate, back_s)
         self._spring(wire, "sent")
+
+    def _repeat(
+        self, wire: "Wire", again: "Again[T]", answer: "asyncio.Future[T]", fate: Fate, there_s: float, soon_s: float
+    ) -> Fate:
+        """The fate of the first one: its answer may be the one that is lost."""
+        rng = self._twice_rng
+        is_answered = fate == "fine" and soon_s > 0 and rng.random() < 0.5
+        again_s = there_s + rng.random() * (soon_s if is_answered else self.climate(wire.target).late_s)
+        told: Fate = "fine" if is_answered else "answer_lost"
+        self._later(again_s, self._arrive, wire, lambda: again(is_answered), answer, told, 0.01)
+        return "answer_lost" if is_answered else fate
 
     def _jam(self, wire: "Wire") -> Jam | None:
         for jam in self.jams:
@@ -196,9 +236,13 @@ class Wire(Struct, frozen=True):
     name: str = ""
     """What an ambush waits for: ``put``, else the service."""
 
-    async def call(self, effect: Callable[[], T]) -> T:
+    @property
+    def may_come_twice(self) -> bool:
+        return self.name == "put" or not self.target.startswith("stream")
+
+    async def call(self, effect: Callable[[], T], again: "Again[T] | None" = None) -> T:
         assert OWNER.get() is self.process, "a worker calls on its own wires"
-        return await self.network.call(self, effect, self.timeout_s)
+        return await self.network.call(self, effect, self.timeout_s, again)
 
 
 def at_once(call: Awaitable[T]) -> T:

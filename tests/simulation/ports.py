@@ -58,6 +58,8 @@ class Hub(MemoryStream):
         """The part of entries that fail singly."""
         self.hot = ""
         """A key whose entries fail."""
+        self.is_told_again = False
+        """What is stored now comes from a request that was here before."""
         super().__init__(now_ms, shards)
         self.fault = self._fault
 
@@ -125,8 +127,16 @@ class WireSink:
     """Implements `ports.Sink`. The receiver refuses a request ``signature_s`` after the date it was signed for."""
 
     def __init__(
-        self, hub: Hub, wire: Wire, limits: SinkLimits, now_ms: Callable[[], int], signature_s: float, refuses: bytes
+        self,
+        hub: Hub,
+        wire: Wire,
+        limits: SinkLimits,
+        now_ms: Callable[[], int],
+        signature_s: float,
+        refuses: bytes,
+        on_denied: Callable[[Entry], None],
     ) -> None:
+        """``on_denied``: an entry was stored, and the answer that the caller hears says that it was not."""
         self._hub = hub
         self._wire = wire
         self._putting = replace(wire, name="put")
@@ -134,6 +144,7 @@ class WireSink:
         self._now_ms = now_ms
         self._signature_ms = int(signature_s * 1000)
         self._refuses = refuses
+        self._on_denied = on_denied
         self._rng = hub.rng
 
     @property
@@ -142,12 +153,36 @@ class WireSink:
 
     async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:
         dated_ms = self._now_ms() if signed_ms is None else signed_ms
+        stored: set[int] = set()
+
+        def first() -> Sequence[str | Refused | None]:
+            codes = self._store(entries, dated_ms)
+            stored.update(place for place, code in enumerate(codes) if code is None)
+            return codes
+
+        def again(is_answered: bool) -> Sequence[str | Refused | None]:
+            denied = set(stored) if is_answered else set()
+            try:
+                codes = self._store_again(entries, dated_ms)
+                denied -= {place for place, code in enumerate(codes) if code is None}
+                return codes
+            finally:
+                for place in sorted(denied):
+                    self._on_denied(entries[place])
+
         try:
-            return await self._putting.call(lambda: self._store(entries, dated_ms))
+            return await self._putting.call(first, again)
         except Lost as exc:
             if exc.has_left:
                 raise InDoubt(f"no answer of the peer: {exc}", sent_ms=dated_ms) from exc
             raise TransientError("can't connect to the peer", code="connect") from exc
+
+    def _store_again(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | Refused | None]:
+        self._hub.is_told_again = True
+        try:
+            return self._store(entries, dated_ms)
+        finally:
+            self._hub.is_told_again = False
 
     def _store(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | Refused | None]:
         """PutRecords promises no order among the entries of one request, so they are stored in any."""

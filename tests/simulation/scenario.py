@@ -28,6 +28,7 @@ Disaster = Literal[
     "crash_in_call",
     "pause",
     "pause_in_call",
+    "pause_before_send",
     "lonely_worker",
     "partition",
     "split_network",
@@ -43,6 +44,7 @@ Disaster = Literal[
     "stuck_handover",
     "late_put",
     "ambiguous_replies",
+    "repeated_requests",
     "slow_network",
     "reshard",
     "recreate",
@@ -67,6 +69,10 @@ THEMES: tuple[tuple[Disaster, ...], ...] = (
     ("lonely_worker", "slow_network", "scale_up"),
     ("late_put",),
     ("late_put", "scale_up", "redis_flush"),
+    ("pause_before_send",),
+    ("repeated_requests",),
+    ("repeated_requests", "stuck_handover", "redis_away", "redis_ambiguous"),
+    ("repeated_requests", "ambiguous_replies", "partial_failures", "throttle", "rolling_restart"),
 )
 LENGTHS_S = (1, 5, 12, 50)
 

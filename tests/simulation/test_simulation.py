@@ -160,6 +160,19 @@ def test_the_checker_sees_duplicates_and_reordering(told: str, numbers: tuple[in
     assert told in made.breaches[0]
 
 
+def test_the_checker_counts_a_copy_that_the_network_brought_and_no_further_one() -> None:
+    made = checker()
+    made.sent_twice("b", b'{"n":1}')
+    for _ in range(2):
+        replica(made, 1, "b")
+    assert (made.breaches, made.counted["sent twice on the way"]) == ([], 1)
+    replica(made, 1, "c")
+    replica(made, 1, "c")
+    assert "stored 2 times in c" in made.breaches.pop()
+    replica(made, 1, "b")
+    assert "stored 3 times in b" in made.breaches[0]
+
+
 def test_the_checker_sees_a_loop() -> None:
     made = checker()
     replica(made, 1, "a", "ab")

@@ -88,7 +88,7 @@ class World:
         self.loop = loop
         self.trace: list[tuple[float, str, tuple[object, ...]]] = []
         self.context = copy_context()
-        self.network = Network(loop, self.context, random.Random(f"network {plan.seed}"))
+        self.network = Network(loop, self.context, plan.seed)
         self.tally = ports.Tally()
         allowed = Allowed(duplicates=plan.in_doubt == "resend" or plan.read_back_records_max < 1000)
         allowed.reordering = plan.ordering == "none"
@@ -119,9 +119,21 @@ class World:
             for event in self.producing:
                 self.checker.produced(*place, event.data, event.kind)
             for text in () if self.producing else texts_of(entry.data):
+                if hub.is_told_again:
+                    self.checker.sent_twice(region, text)
                 self.checker.replicated(*place, text)
 
         return on_store
+
+    def _denied(self, region: str) -> Callable[[Entry], None]:
+        """What a request stored when it came first was refused when it came again, and the sender heard only that."""
+
+        def on_denied(entry: Entry) -> None:
+            self.note("%s denies that it stores %s: %s", region, entry.partition_key, entry.data)
+            for text in texts_of(entry.data):
+                self.checker.sent_twice(region, text)
+
+        return on_denied
 
     def _lease_written(self, region: str) -> Callable[[Lease], None]:
         def on_written(row: Lease) -> None:
@@ -168,7 +180,13 @@ class World:
         limits = SinkLimits(self.plan.records_max, 100_000, RECORD_BYTES_MAX)
         sinks: dict[str, Any] = {
             peer: ports.WireSink(
-                self.regions[peer].hub, wire("stream", peer), limits, region.now_ms, SIGNATURE_S, REFUSED
+                self.regions[peer].hub,
+                wire("stream", peer),
+                limits,
+                region.now_ms,
+                SIGNATURE_S,
+                REFUSED,
+                self._denied(peer),
             )
             for peer in peers(self.topologies, region.name)
         }
