@@ -25,3 +25,4 @@ def tune_process() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, MIDDLE_EVERY, OLD_EVERY)
+    gc.enable()

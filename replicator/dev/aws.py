@@ -9,6 +9,7 @@ parent leaves nothing behind.
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -57,9 +58,13 @@ async def _start_tls(endpoint: KinesisEndpoint, args: argparse.Namespace) -> str
 
 async def _start_moto(host: str, port: int) -> str:
     """Import moto (seconds) and serve it from threads of its own, which end with the process."""
+    gc.disable()
     from replicator.dev.moto_server import start_moto  # noqa: PLC0415 - seconds
 
-    return await asyncio.to_thread(start_moto, host, port)
+    url = await asyncio.to_thread(start_moto, host, port)
+    gc.freeze()  # All that stays, which no collection needs to go through.
+    gc.enable()
+    return url
 
 
 def _stop_on_signals(stopping: asyncio.Event) -> None:

