@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import time
 import urllib.request
@@ -16,7 +17,9 @@ from replicator.dev.processes import Child
 
 pytestmark = pytest.mark.slow
 
-HOUR_S = 3600
+LINK = f"orders:{SOUTH}"
+EACH = 500
+"""Events that `Trial.load_while` writes in each region."""
 
 
 def forget_all(running: Trial, region: str) -> None:
@@ -56,9 +59,6 @@ class Bootstraps:
 
 async def test_a_region_that_was_away_beyond_retention_is_rebuilt_from_the_lakes(tmp_path: Path) -> None:
     async with trial(tmp_path, regions=(EAST, WEST, SOUTH), workers=1, lake=True) as running:
-        await running.load_while(seconds=2.0)
-        await running.verdict()
-        before = len(await asyncio.to_thread(hub_of, running, SOUTH))
         running.environment.kill_region(SOUTH)
         since_s = time.time() - 1
         await running.load_while(seconds=2.0)
@@ -66,8 +66,11 @@ async def test_a_region_that_was_away_beyond_retention_is_rebuilt_from_the_lakes
         for region in (EAST, WEST):
             lake, hub = LakeReader(running, region), await asyncio.to_thread(hub_of, running, region)
             await until(running, lambda lake=lake, hub=hub: lake.read().keys() >= hub.keys())
+            for worker in running.environment.workers(region):
+                worker.kill()  # What it holds in memory for the region is gone as well.
             await running.follower.poll()
             await asyncio.to_thread(forget_all, running, region)
+        await running.environment.start_workers(EAST, WEST)
         await running.environment.revive_region(SOUTH)
         await running.environment.wait_ready()
         bootstraps = Bootstraps(running, tmp_path, since_s)
@@ -79,5 +82,12 @@ async def test_a_region_that_was_away_beyond_retention_is_rebuilt_from_the_lakes
         resumed = await bootstraps.done("resumed")
         again = await bootstraps.done("again")
         verdict = await running.verdict()
-    print(dry, resumed, again, before, away, verdict)
     assert verdict.clean
+    assert away == EACH  # its own, which nobody gets before it is back
+    assert dry == (
+        0,
+        f"{WEST} over {LINK}: {2 * EACH} events of the lake\n{EAST} over {LINK}: {2 * EACH} events of the lake\n",
+    )
+    assert resumed[0] == again[0] == 0
+    assert re.search(rf"^{EAST} over {LINK}: \d+ sent, \d+ were there, none poison$", resumed[1], re.MULTILINE)
+    assert f"{EAST} over {LINK}: was given before" in again[1]
