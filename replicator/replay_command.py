@@ -18,6 +18,10 @@ from replicator.worker.redrive import Stays
 from replicator.worker.replay import Chosen, Lake, ReplaySource, replay_name
 
 
+class ReplayedBefore(ConfigError):
+    """The same was replayed to its end before."""
+
+
 class Replayed(Struct, frozen=True):
     """``chosen`` events went through the pipeline, of which ``counts`` says what became, as in /status.
 
@@ -27,6 +31,12 @@ class Replayed(Struct, frozen=True):
     chosen: int
     counts: Counter[str]
     stays: Counter[str]
+
+    @property
+    def account(self) -> str:
+        stays = ", ".join(f"{count} {reason}" for reason, count in self.stays.items())
+        sent, known = self.counts["events_forwarded_total"], self.counts["in_doubt_found_total"]
+        return f"{sent} sent, {known} were there, {stays or 'none'} poison"
 
 
 async def count(config: Config, region: Region, link: LinkName, chosen: Chosen) -> Counter[Region]:
@@ -74,11 +84,11 @@ async def replay(
 
 
 async def _check_new(config: Config, region: Region, link: LinkName, chosen: Chosen) -> None:
-    """Raises ConfigError when the same was replayed to its end before: its checkpoint stands there."""
+    """Raises ReplayedBefore when a checkpoint stands at its end."""
     async with AwsSession() as aws, open_leases(config, region, aws) as leases:
         try:
             rows = await leases.rows(replay_name(link, chosen))
         except StoreUnavailable as exc:
             raise ConfigError(str(exc)) from exc
     if any(row.checkpoints[link].position == ShardEnd() for row in rows if link in row.checkpoints):
-        raise ConfigError(f"this was replayed over {link} before, to its end; --force sends it again")
+        raise ReplayedBefore(f"this was replayed over {link} before, to its end; --force sends it again")

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from streams import Stream, open_stream
 
 
-@pytest.fixture(params=["memory", "kinesis"])
+@pytest.fixture(params=["memory", "simulated", "kinesis"])
 async def stream(
     request: pytest.FixtureRequest, kinesis_url: str, new_name: Callable[[str], str]
 ) -> AsyncIterator[Stream]:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import boto3
+from quiet_wire import quiet_wire
 
 from replicator.adapters.kinesis_sink import KinesisSink
 from replicator.adapters.kinesis_source import KinesisSource
@@ -19,8 +20,11 @@ from replicator.aws.transport import JsonApi, http_session
 from replicator.core.model import SequenceNumber, ShardId
 from replicator.errors import InDoubt, TransientError
 from replicator.ports import Entry, Sink, Source
+from tests.simulation.ports import Hub, WireSink, WireSource
 
 REGION = "us-east-1"
+WINDOW_S = 300.0
+"""For so long AWS takes a signature."""
 
 
 def now_ms() -> int:
@@ -78,6 +82,18 @@ class InMemory:
         self._stream.fault, self._stream.after_put = before, after
 
 
+class Simulated(InMemory):
+    """What the simulator's workers have of a stream."""
+
+    def __init__(self, shards: int) -> None:
+        super().__init__(shards)
+        hub = Hub(now_ms, shards, lambda *_: None)
+        self._stream = hub
+        wire, limits = quiet_wire("stream"), MemorySink(hub).limits
+        self.source = WireSource(hub, wire)
+        self.sink = WireSink(hub, wire, limits, now_ms, WINDOW_S, b"", lambda _: None, "this")
+
+
 class OverHttp:
     def __init__(self, url: str, name: str, api: KinesisApi) -> None:
         self._url = url
@@ -117,6 +133,9 @@ class OverHttp:
 async def open_stream(kind: str, shards: int, url: str, new_name: Callable[[str], str]) -> AsyncIterator[Stream]:
     if kind == "memory":
         yield InMemory(shards)
+        return
+    if kind == "simulated":
+        yield Simulated(shards)
         return
     name = new_name("stream")
     boto3.client("kinesis", region_name=REGION, endpoint_url=url).create_stream(StreamName=name, ShardCount=shards)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from quiet_wire import quiet_wire
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.crc import key_slot
@@ -19,6 +20,7 @@ from replicator.core.model import LinkName, SequenceNumber, ShardId
 from replicator.dev.valkey import Valkey, ValkeyCluster, told, valkey
 from replicator.errors import ClaimsLost, Fenced, StoreUnavailable
 from replicator.ports import ClaimScope, ClaimSession, ClaimStore
+from tests.simulation.ports import WireClaims
 
 NONE = SequenceNumber(0)
 
@@ -49,10 +51,13 @@ def cluster() -> Iterator[ValkeyCluster]:
         nodes.stop()
 
 
-@pytest.fixture(params=["memory", "valkey", "cluster"])
+@pytest.fixture(params=["memory", "simulated", "valkey", "cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[ClaimStore]:
     if request.param == "memory":
         yield MemoryClaims(Clock().now_ms)
+        return
+    if request.param == "simulated":
+        yield WireClaims(MemoryClaims(Clock().now_ms), quiet_wire("claims"))
         return
     if request.param == "cluster":
         claims = connect(request.getfixturevalue("cluster").url, is_cluster=True, timeout_s=5.0)

@@ -8,6 +8,7 @@ import aioboto3
 import pytest
 from aiobotocore.config import AioConfig
 from msgspec.structs import replace
+from quiet_wire import quiet_wire
 
 from replicator.adapters.dynamodb_leases import DynamoDbLeases, ensure_table
 from replicator.adapters.memory_leases import MemoryLeases
@@ -31,6 +32,7 @@ from replicator.core.model import (
 from replicator.dev.proxy import Proxy
 from replicator.errors import ConfigError, Fenced, Misconfigured, StoreUnavailable
 from replicator.ports import LeaseStore
+from tests.simulation.ports import WireLeases
 
 T = TypeVar("T")
 ORDERS = SourceName("orders")
@@ -39,10 +41,13 @@ WEST, SOUTH = LinkName("orders:eu-west-1"), LinkName("orders:ap-southeast-2")
 BIG = Checkpoint(After(SequenceNumber(10**128 + 7)), 1_700_000_000_123, ClaimMark("ab:cd", 12))
 
 
-@pytest.fixture(params=["memory", "dynamodb"])
+@pytest.fixture(params=["memory", "simulated", "dynamodb"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[LeaseStore]:
     if request.param == "memory":
         yield MemoryLeases()
+        return
+    if request.param == "simulated":
+        yield WireLeases(MemoryLeases(), quiet_wire("leases"), lambda _: None, "this", {})
         return
     url = request.getfixturevalue("aws_url")
     table = request.getfixturevalue("new_name")("leases")

@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 
 import pytest
 from msgspec.structs import replace
+from quiet_wire import quiet_wire
 
 from replicator import ports
 from replicator.adapters.memory_quarantine import MemoryQuarantine
@@ -17,11 +18,17 @@ from replicator.core.model import LinkName, Origin, Region, SequenceNumber, Shar
 from replicator.core.quarantine_document import Quarantined, decode_document, document_id, key_digest
 from replicator.errors import StoreUnavailable
 from replicator.ports import Quarantine, QuarantineReader
+from tests.simulation.ports import WireQuarantine
 
 ORIGIN = Origin(Region("us-east-1"), SourceName("orders"), "17", ShardId("shardId-0"), SequenceNumber(10**128), 3)
 EVENT = Quarantined(
     LinkName("orders:eu-west-1"), "not_json", "détail", ORIGIN, "kéy", bytes(range(256)), 2, 1_700_000_000_000
 )
+
+
+def reader_of(quarantine: Quarantine) -> QuarantineReader:
+    """The same store for people, who in the simulator need no network for it."""
+    return cast("QuarantineReader", quarantine._quarantine if isinstance(quarantine, WireQuarantine) else quarantine)
 
 
 class Kept(Protocol):
@@ -30,17 +37,18 @@ class Kept(Protocol):
     async def __call__(self) -> list[bytes]: ...
 
 
-@pytest.fixture(params=["memory", "file", "s3"])
+@pytest.fixture(params=["memory", "simulated", "file", "s3"])
 async def case(
     request: pytest.FixtureRequest, tmp_path: Path, new_name: Callable[[str], str]
 ) -> AsyncIterator[tuple[Quarantine, Kept]]:
-    if request.param == "memory":
+    if request.param in {"memory", "simulated"}:
         memory = MemoryQuarantine()
 
         async def in_memory() -> list[bytes]:
             return [event.data for event in memory.events.values()]
 
-        yield memory, in_memory
+        is_simulated = request.param == "simulated"
+        yield WireQuarantine(memory, quiet_wire("quarantine"), lambda _: None) if is_simulated else memory, in_memory
         return
     if request.param == "file":
 
@@ -129,7 +137,7 @@ def put_away(number: int, link: LinkName = LINK) -> Quarantined:
 
 async def test_people_see_how_many_there_are_and_the_newest(case: tuple[Quarantine, Kept]) -> None:
     quarantine, _ = case
-    reader = cast("QuarantineReader", quarantine)
+    reader = reader_of(quarantine)
     assert await reader.kept(LINK, 10) == ports.Kept(0, [])
     for number in range(5):
         await quarantine.put(put_away(number))
@@ -145,7 +153,7 @@ async def test_people_see_how_many_there_are_and_the_newest(case: tuple[Quaranti
 
 async def test_a_document_is_found_by_how_its_id_begins_on_its_link_only(case: tuple[Quarantine, Kept]) -> None:
     quarantine, _ = case
-    reader = cast("QuarantineReader", quarantine)
+    reader = reader_of(quarantine)
     await quarantine.put(put_away(1))
     await quarantine.put(put_away(2))
     wanted = document_id(put_away(2).origin.key)
@@ -171,7 +179,7 @@ async def test_what_is_no_document_is_named(place: str, tmp_path: Path, request:
 
 async def test_documents_are_loaded_and_removed_by_name_on_their_link_only(case: tuple[Quarantine, Kept]) -> None:
     quarantine, kept = case
-    reader = cast("QuarantineReader", quarantine)
+    reader = reader_of(quarantine)
     for number in range(3):
         await quarantine.put(put_away(number))
     await quarantine.put(put_away(1, OTHER))

@@ -101,7 +101,7 @@ class Network:
         return self.climates.setdefault(target, Climate())
 
     def now_s(self) -> float:
-        return self._loop.now_s
+        return self._loop.time()
 
     def calm(self) -> None:
         """Whatever was wrong is over; what is under way stays under way."""

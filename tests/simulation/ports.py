@@ -36,7 +36,7 @@ from replicator.core.model import (
 from replicator.core.peer_clock import PeerTime
 from replicator.core.quarantine_document import Quarantined
 from replicator.errors import Fenced, InDoubt, Misconfigured, PositionLost, Refused, StoreUnavailable, TransientError
-from replicator.ports import ClaimScope, ClaimSession, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
+from replicator.ports import NOT_KEPT, ClaimScope, ClaimSession, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
 from . import versions
 from .network import Lost, Wire, at_once
@@ -165,17 +165,18 @@ class WireSink:
         if self._version != "this":
             entries = [replace(e, data=versions.tagged(e.data, e.partition_key, self._version)) for e in entries]
         dated_ms = self._now_ms() if signed_ms is None else signed_ms
+        is_dated = signed_ms is not None
         stored: set[int] = set()
 
         def first() -> Sequence[str | Refused | None]:
-            codes = self._store(entries, dated_ms)
+            codes = self._store(entries, dated_ms, is_dated=is_dated)
             stored.update(place for place, code in enumerate(codes) if code is None)
             return codes
 
         def again(is_answered: bool) -> Sequence[str | Refused | None]:
             denied = set(stored) if is_answered else set()
             try:
-                codes = self._store_again(entries, dated_ms)
+                codes = self._store_again(entries, dated_ms, is_dated=is_dated)
                 denied -= {place for place, code in enumerate(codes) if code is None}
                 return codes
             finally:
@@ -189,16 +190,20 @@ class WireSink:
                 raise InDoubt(f"no answer of the peer: {exc}", sent_ms=dated_ms) from exc
             raise TransientError("can't connect to the peer", code="connect") from exc
 
-    def _store_again(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | Refused | None]:
+    def _store_again(
+        self, entries: Sequence[Entry], dated_ms: int, *, is_dated: bool
+    ) -> Sequence[str | Refused | None]:
         self._hub.is_told_again = True
         try:
-            return self._store(entries, dated_ms)
+            return self._store(entries, dated_ms, is_dated=is_dated)
         finally:
             self._hub.is_told_again = False
 
-    def _store(self, entries: Sequence[Entry], dated_ms: int) -> Sequence[str | Refused | None]:
+    def _store(self, entries: Sequence[Entry], dated_ms: int, *, is_dated: bool) -> Sequence[str | Refused | None]:
         """PutRecords promises no order among the entries of one request, so they are stored in any."""
         if abs(self._hub.now_ms() - dated_ms) > self._signature_ms:
+            if is_dated:
+                raise TransientError("the request came after its date had expired", code="late")
             raise Misconfigured("the signature has expired", code="InvalidSignatureException")
         if self._refuses and any(self._refuses in entry.data for entry in entries):
             raise Refused("the peer takes no such event")
@@ -242,7 +247,10 @@ class WireSink:
         hashes = None if keys is None else frozenset(map(hash_key, keys))
         bounds = Bounds(records_max, bytes_max or 10**12, time_max_s=120.0)
         wanted = Wanted(since_ms, until_ms, hashes)
-        return await Reading(api, wanted, origin_of, bounds, Pace(0.5)).run()  # type: ignore[arg-type] - the calls it makes
+        found = await Reading(api, wanted, origin_of, bounds, Pace(0.5)).run()  # type: ignore[arg-type] - its calls only
+        if found.is_complete and since_ms < self._hub.now_ms() - self._hub.retention_ms:
+            return replace(found, is_complete=False, why=NOT_KEPT)
+        return found
 
 
 class ReadingApi:

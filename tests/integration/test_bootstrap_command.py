@@ -1,0 +1,93 @@
+"""A region that was away for longer than its peers' hubs keep events gets them from the lakes."""
+
+import asyncio
+import json
+import re
+import sys
+import time
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from test_event_lake import LakeReader, hub_of, until
+from trial import DEADLINE_S, EAST, SOUTH, WEST, Trial, trial
+
+from replicator.dev.processes import Child
+
+pytestmark = pytest.mark.slow
+
+LINK = f"orders:{SOUTH}"
+EACH = 500
+"""Events that `Trial.load_while` writes in each region."""
+
+
+def forget_all(running: Trial, region: str) -> None:
+    """The hub keeps nothing of what it holds, as when its retention has passed."""
+    url = running.environment.regions[region].ready.kinesis
+    last: dict[str, int] = {}
+    for shard, sequence, _ in hub_of(running, region):
+        last[shard] = max(last.get(shard, 0), int(sequence))
+    for shard, through in last.items():
+        body = json.dumps({"stream": running.stream, "shard": shard, "through_sequence": str(through)}).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/_dev/trim", body)) as reply:
+            reply.read()
+
+
+def ids_of(running: Trial, region: str) -> set[str]:
+    return {json.loads(data)["id"] for _, data in hub_of(running, region).values()}
+
+
+class Bootstraps:
+    def __init__(self, running: Trial, workdir: Path, since_s: float) -> None:
+        self._variables = running.environment.workers(EAST)[0].variables
+        self._workdir = workdir
+        times = [datetime.fromtimestamp(s, UTC).isoformat() for s in (since_s, time.time())]
+        config = str(running.environment.config_file)
+        self._command = [sys.executable, "-m", "replicator", "bootstrap", SOUTH, "--config", config]
+        self._command += ["--since", times[0], "--until", times[1]]
+
+    def start(self, name: str, *options: str) -> Child:
+        return Child(name, [*self._command, *options], self._workdir / f"{name}.log", env=self._variables)
+
+    async def done(self, name: str, *options: str) -> tuple[int, str]:
+        child = self.start(name, *options)
+        async with asyncio.timeout(DEADLINE_S):
+            code = await child.ended()
+        return code, child.log.read_text()
+
+
+async def test_a_region_that_was_away_beyond_retention_is_rebuilt_from_the_lakes(tmp_path: Path) -> None:
+    async with trial(tmp_path, regions=(EAST, WEST, SOUTH), workers=1, lake=True) as running:
+        running.environment.kill_region(SOUTH)
+        since_s = time.time() - 1
+        await running.load_while(seconds=2.0)
+        await until(running, lambda: ids_of(running, EAST) == ids_of(running, WEST))
+        for region in (EAST, WEST):
+            lake, hub = LakeReader(running, region), await asyncio.to_thread(hub_of, running, region)
+            await until(running, lambda lake=lake, hub=hub: lake.read().keys() >= hub.keys())
+            for worker in running.environment.workers(region):
+                worker.kill()  # What it holds in memory for the region is gone as well.
+            await running.follower.poll()
+            await asyncio.to_thread(forget_all, running, region)
+        await running.environment.start_workers(EAST, WEST)
+        await running.environment.revive_region(SOUTH)
+        await running.environment.wait_ready()
+        bootstraps = Bootstraps(running, tmp_path, since_s)
+        dry = await bootstraps.done("dry", "--dry-run")
+        away = len(await asyncio.to_thread(hub_of, running, SOUTH))
+        killed = bootstraps.start("killed", "--rate", "150")
+        await until(running, lambda: len(hub_of(running, SOUTH)) > away)
+        killed.kill()
+        resumed = await bootstraps.done("resumed")
+        again = await bootstraps.done("again")
+        verdict = await running.verdict()
+    assert verdict.clean
+    assert away == EACH  # its own, which nobody gets before it is back
+    assert dry == (
+        0,
+        f"{WEST} over {LINK}: {2 * EACH} events of the lake\n{EAST} over {LINK}: {2 * EACH} events of the lake\n",
+    )
+    assert resumed[0] == again[0] == 0
+    assert re.search(rf"^{EAST} over {LINK}: \d+ sent, \d+ were there, none poison$", resumed[1], re.MULTILINE)
+    assert f"{EAST} over {LINK}: was given before" in again[1]
