@@ -18,7 +18,7 @@ from replicator.dev.workload import Keys, Ledger, Producer, StreamClient
 
 EAST, WEST, SOUTH = "us-east-1", "eu-west-1", "ap-southeast-2"
 DEADLINE_S = 90.0
-POLL_S = 0.1
+POLL_S = 0.4
 KEYS = Keys(hot=3, cold=60)
 
 
