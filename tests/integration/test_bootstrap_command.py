@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sys
 import time
 import urllib.request
 from datetime import UTC, datetime
@@ -11,9 +10,7 @@ from pathlib import Path
 
 import pytest
 from test_event_lake import LakeReader, hub_of, until
-from trial import DEADLINE_S, EAST, SOUTH, WEST, Trial, trial
-
-from replicator.dev.processes import Child
+from trial import EAST, SOUTH, WEST, Commands, Trial, trial
 
 pytestmark = pytest.mark.slow
 
@@ -38,23 +35,9 @@ def ids_of(running: Trial, region: str) -> set[str]:
     return {json.loads(data)["id"] for _, data in hub_of(running, region).values()}
 
 
-class Bootstraps:
-    def __init__(self, running: Trial, workdir: Path, since_s: float) -> None:
-        self._variables = running.environment.workers(EAST)[0].variables
-        self._workdir = workdir
-        times = [datetime.fromtimestamp(s, UTC).isoformat() for s in (since_s, time.time())]
-        config = str(running.environment.config_file)
-        self._command = [sys.executable, "-m", "replicator", "bootstrap", SOUTH, "--config", config]
-        self._command += ["--since", times[0], "--until", times[1]]
-
-    def start(self, name: str, *options: str) -> Child:
-        return Child(name, [*self._command, *options], self._workdir / f"{name}.log", env=self._variables)
-
-    async def done(self, name: str, *options: str) -> tuple[int, str]:
-        child = self.start(name, *options)
-        async with asyncio.timeout(DEADLINE_S):
-            code = await child.ended()
-        return code, child.log.read_text()
+def bootstraps_of(running: Trial, workdir: Path, since_s: float) -> Commands:
+    since, until_now = [datetime.fromtimestamp(s, UTC).isoformat() for s in (since_s, time.time())]
+    return Commands(running, workdir, "bootstrap", SOUTH, "--since", since, "--until", until_now)
 
 
 async def test_a_region_that_was_away_beyond_retention_is_rebuilt_from_the_lakes(tmp_path: Path) -> None:
@@ -73,7 +56,7 @@ async def test_a_region_that_was_away_beyond_retention_is_rebuilt_from_the_lakes
         await running.environment.start_workers(EAST, WEST)
         await running.environment.revive_region(SOUTH)
         await running.environment.wait_ready()
-        bootstraps = Bootstraps(running, tmp_path, since_s)
+        bootstraps = bootstraps_of(running, tmp_path, since_s)
         dry = await bootstraps.done("dry", "--dry-run")
         away = len(await asyncio.to_thread(hub_of, running, SOUTH))
         killed = bootstraps.start("killed", "--rate", "150")

@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from trial import DEADLINE_S, EAST, WEST, Trial, trial
+from trial import DEADLINE_S, EAST, WEST, Commands, Trial, trial
 
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.quarantine_document import Quarantined
-from replicator.dev.processes import Child
 
 pytestmark = pytest.mark.slow
 
@@ -23,19 +21,6 @@ def put_away(number: int, data: bytes | None = None) -> Quarantined:
     origin = Origin(Region(EAST), SourceName("orders"), "17", ShardId("shardId-0"), SequenceNumber(1000 + number))
     body = json.dumps({"id": f"e-{number}", "n": number}).encode()
     return Quarantined(LINK, "refused_by_peer", "", origin, f"k{number % 3}", data or body, 1, 1_700_000_000_000)
-
-
-class Redrives:
-    def __init__(self, running: Trial, workdir: Path) -> None:
-        worker = running.environment.workers(EAST)[0]
-        self._variables = worker.variables
-        self._workdir = workdir
-        self._config = running.environment.config_file
-
-    def start(self, name: str, *options: str) -> Child:
-        command = [sys.executable, "-m", "replicator", "quarantine", "redrive", "--config", str(self._config)]
-        log = self._workdir / f"{name}.log"
-        return Child(name, [*command, "--region", EAST, "--link", LINK, *options], log, env=self._variables)
 
 
 def arrived(running: Trial) -> list[dict[str, object]]:
@@ -50,7 +35,7 @@ async def test_what_is_put_away_goes_over_its_link_once_and_in_order_though_the_
         for number in range(COUNT):
             await quarantine.put(put_away(number))
         await quarantine.put(put_away(COUNT, b"\xff still poison"))
-        redrives = Redrives(running, tmp_path)
+        redrives = Commands(running, tmp_path, "quarantine", "redrive", "--region", EAST, "--link", LINK)
 
         dry = redrives.start("dry", "--dry-run")
         assert await dry.ended() == 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 import boto3
 import pytest
-from trial import DEADLINE_S, EAST, WEST, Trial, trial
+from trial import DEADLINE_S, EAST, WEST, Commands, Trial, trial
 
 from replicator.core.lake import Archived, encode_line, objects_of
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
-from replicator.dev.processes import Child
 
 pytestmark = pytest.mark.slow
 
@@ -40,23 +38,10 @@ def fill_lake(running: Trial) -> None:
             s3.put_object(Bucket=f"orders-lake-{EAST}", Key=f"lake/{held.name}", Body=held.body())
 
 
-class Replays:
-    def __init__(self, running: Trial, workdir: Path) -> None:
-        self._variables = running.environment.workers(EAST)[0].variables
-        self._workdir = workdir
-        self._config = running.environment.config_file
-
-    def start(self, name: str, *options: str) -> Child:
-        times = [datetime.fromtimestamp(AT_MS / 1000 + s, UTC).isoformat() for s in (-60, 60)]
-        command = [sys.executable, "-m", "replicator", "replay", "--config", str(self._config), "--region", EAST]
-        chosen = ["--from", "lake", "--link", LINK, "--since", times[0], "--until", times[1]]
-        return Child(name, [*command, *chosen, *options], self._workdir / f"{name}.log", env=self._variables)
-
-    async def done(self, name: str, *options: str) -> tuple[int, str]:
-        child = self.start(name, *options)
-        async with asyncio.timeout(DEADLINE_S):
-            code = await child.ended()
-        return code, child.log.read_text()
+def replays_of(running: Trial, workdir: Path) -> Commands:
+    since, until = [datetime.fromtimestamp(AT_MS / 1000 + s, UTC).isoformat() for s in (-60, 60)]
+    chosen = ["--from", "lake", "--link", LINK, "--since", since, "--until", until]
+    return Commands(running, workdir, "replay", "--region", EAST, *chosen)
 
 
 def arrived(running: Trial) -> list[int]:
@@ -67,7 +52,7 @@ def arrived(running: Trial) -> list[int]:
 async def test_what_the_lake_keeps_goes_over_a_link_once_and_in_order_though_the_replay_dies(tmp_path: Path) -> None:
     async with trial(tmp_path, shards=1, workers=1, lake=True) as running:
         await asyncio.to_thread(fill_lake, running)
-        replays = Replays(running, tmp_path)
+        replays = replays_of(running, tmp_path)
         dry = await replays.done("dry", "--dry-run")
         other = await replays.done("other", "--type", "new")
         killed = replays.start("killed", "--rate", "100")

@@ -1,8 +1,9 @@
-"""An environment of real processes with a load and a judge, for tests of what is done to workers."""
+"""An environment of real processes with a load and a judge, for tests of what is done to workers, and commands."""
 
 import asyncio
 import json
 import random
+import sys
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from replicator.dev.checker_reading import HubReader
 from replicator.dev.demo_follow import Follower
 from replicator.dev.environment import Environment
 from replicator.dev.environment_config import Layout
+from replicator.dev.processes import Child
 from replicator.dev.workload import Keys, Ledger, Producer, StreamClient
 
 EAST, WEST, SOUTH = "us-east-1", "eu-west-1", "ap-southeast-2"
@@ -85,6 +87,25 @@ class Trial:
 
     def close(self) -> None:
         self.follower.close()
+
+
+class Commands:
+    """``replicator WORDS``, with what a worker of EAST has in its environment; each run writes a log of its name."""
+
+    def __init__(self, running: Trial, workdir: Path, *words: str) -> None:
+        self._argv = [sys.executable, "-m", "replicator", *words, "--config", str(running.environment.config_file)]
+        self._variables = running.environment.workers(EAST)[0].variables
+        self._workdir = workdir
+
+    def start(self, name: str, *options: str) -> Child:
+        return Child(name, [*self._argv, *options], self._workdir / f"{name}.log", env=self._variables)
+
+    async def done(self, name: str, *options: str) -> tuple[int, str]:
+        """Its exit code and what it said."""
+        child = self.start(name, *options)
+        async with asyncio.timeout(DEADLINE_S):
+            code = await child.ended()
+        return code, child.log.read_text()
 
 
 @asynccontextmanager
