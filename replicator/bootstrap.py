@@ -66,8 +66,7 @@ class WallClock:
 
 async def run_worker(config: Config, region: Region) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return. Raises ConfigError."""
-    if region not in config.regions:
-        raise ConfigError(f"there is no region {region} in the configuration, only {', '.join(config.region_names)}")
+    config.check_region(region)
     worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     configure_logs(config.worker.log_level, region=region, worker=worker)
     async with AsyncExitStack() as stack:

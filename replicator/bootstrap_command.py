@@ -6,8 +6,10 @@ after the other, brings all of them, once, and what the region had already is fo
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from replicator.config import Config
+from replicator.core.lake import LAKE
 from replicator.core.model import LinkName, Region
 from replicator.errors import ConfigError
 from replicator.replay_command import Replayed, ReplayedBefore, count, replay
@@ -23,15 +25,16 @@ def ways_into(config: Config, region: Region, senders: Sequence[str]) -> tuple[l
     ``senders``: only links from these regions; all without any. Raises ConfigError when there is nothing to replay.
     """
     for name in (region, *senders):
-        if name not in config.regions:
-            raise ConfigError(f"there is no region {name} in the configuration, only {', '.join(config.region_names)}")
+        config.check_region(name)
     ways, without = list[Way](), list[Way]()
     for sender in config.region_names:
         if sender == region or (senders and sender not in senders):
             continue
-        for link, (source, peer) in config.links_of(sender).items():
+        links = config.links_of(sender)
+        kept = {source for source, peer in links.values() if peer == LAKE}
+        for link, (source, peer) in links.items():
             if peer == region:
-                (ways if getattr(config.sources[source], "lake", None) else without).append((sender, link))
+                (ways if source in kept else without).append((sender, link))
     if not ways:
         raise ConfigError(f"no source with a lake is sent to {region}: there is nothing to take its events from")
     return ways, without
@@ -46,15 +49,16 @@ async def bootstrap(
     """
     done = dict[Way, Replayed | None]()
     for sender, link in ways:
-
-        def say_of(line: str, sender: Region = sender, link: LinkName = link) -> None:
-            say(f"{sender} over {link}: {line}")
-
+        say_of = partial(_say_of, say, sender, link)
         try:
             done[sender, link] = await replay(config, sender, link, chosen, say_of, events_per_s=events_per_s)
         except ReplayedBefore:
             done[sender, link] = None
     return done
+
+
+def _say_of(say: Callable[[str], None], sender: Region, link: LinkName, line: str) -> None:
+    say(f"{sender} over {link}: {line}")
 
 
 async def count_all(config: Config, ways: Sequence[Way], chosen: Chosen) -> dict[Way, int]:

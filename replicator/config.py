@@ -254,6 +254,11 @@ class Config(Model):
     def region_names(self) -> list[Region]:
         return sorted(map(Region, self.regions))
 
+    def check_region(self, name: str) -> None:
+        """Raises ConfigError when there is no such region."""
+        if name not in self.regions:
+            raise ConfigError(f"there is no region {name} in the configuration, only {', '.join(self.region_names)}")
+
     def redis_in(self, region: str) -> RedisConfig:
         return self.regions[region].redis or self.redis
 
@@ -281,8 +286,7 @@ class Config(Model):
 
     def links_of(self, here: Region) -> dict[LinkName, tuple[SourceName, Region]]:
         """Source and peer of every link of a region. Raises ConfigError when there is no such region."""
-        if here not in self.regions:
-            raise ConfigError(f"there is no region {here} in the configuration, only {', '.join(self.region_names)}")
+        self.check_region(here)
         topologies = self.topologies()
         return {
             link_name(source, peer): (SourceName(source), peer)

@@ -7,12 +7,13 @@ nothing is read back.
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from replicator.aws.dated_peer import DatedPeer
 from replicator.aws.dynamodb_api import ConditionFailed, DynamoDbApi
+from replicator.aws.never_read_back import NeverReadBack
 from replicator.aws.transport import ServiceError
 from replicator.core.convergence import NEVER_DOUBLED_MS, condition, placeholders
 from replicator.core.model import Origin, SourceName
@@ -20,7 +21,7 @@ from replicator.core.outcome import Outcome, Passed
 from replicator.core.peer_clock import PeerTime
 from replicator.core.table_changes import EVENT_BYTES_MAX, TableRules, Write, judged, write_of
 from replicator.errors import InDoubt, Misconfigured, Refused, TransientError
-from replicator.ports import Entry, Found, SinkLimits
+from replicator.ports import Entry, SinkLimits
 
 ENTRIES_MAX = 100
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
@@ -29,16 +30,15 @@ PUTS_MAX = 32
 """Under way at a time, for all shards of a link in a worker."""
 OTHER_SOURCE = "other_source"
 KEY = "#key"
-UNREADABLE = Found(
-    frozenset(), is_complete=False, records_read=0, why="a table is not read back: repeating is harmless"
-)
 
 
-class DynamoDbSink:
+class DynamoDbSink(NeverReadBack):
     """Implements `ports.Sink`. ``origin_of`` reads an event's tag.
 
     ``changes_of``: the source whose events are applied, None for all. Others are passed over.
     """
+
+    why = "a table is not read back: repeating is harmless"
 
     def __init__(
         self,
@@ -131,19 +131,6 @@ class DynamoDbSink:
 
     async def refuses(self, dated_ms: int) -> bool:
         return await self._peer.refuses(dated_ms)
-
-    async def read_back(
-        self,
-        since_ms: int,  # noqa: ARG002 - given by the port, as what follows
-        origin_of: Callable[[bytes], Origin | None],  # noqa: ARG002
-        *,
-        records_max: int,  # noqa: ARG002
-        bytes_max: int | None = None,  # noqa: ARG002
-        until_ms: int | None = None,  # noqa: ARG002
-        keys: Collection[str] | None = None,  # noqa: ARG002
-    ) -> Found:
-        """Nothing: an item holds its last change only, and changes are made again without harm."""
-        return UNREADABLE
 
 
 def _first(results: Sequence[Outcome | TransientError]) -> TransientError:

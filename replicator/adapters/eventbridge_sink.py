@@ -5,26 +5,27 @@ can't be read back.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
 from replicator.aws.dated_peer import DatedPeer
 from replicator.aws.eventbridge_api import EventBridgeApi, Put
+from replicator.aws.never_read_back import NeverReadBack
 from replicator.aws.transport import ServiceError
 from replicator.core.bus_entries import ENTRIES_MAX, REQUEST_BYTES_MAX, BusEntries, BusEntry
-from replicator.core.model import Origin
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import InDoubt, Refused
-from replicator.ports import Entry, Found, SinkLimits
+from replicator.ports import Entry, SinkLimits
 
 FOR_GOOD = frozenset(
     {"MalformedDetail", "InvalidArgument", "NotAuthorizedForSource", "NotAuthorizedForSourceException"}
 )
 """Codes of an entry that never passes. Source: EventBridge API reference, PutEventsResultEntry."""
-UNREADABLE = Found(frozenset(), is_complete=False, records_read=0, why="a bus can't be read back")
 
 
-class EventBridgeSink:
+class EventBridgeSink(NeverReadBack):
     """Implements `ports.Sink`. ``entries`` makes what is put of the events."""
+
+    why = "a bus can't be read back"
 
     def __init__(self, api: EventBridgeApi, *, entries: BusEntries, request_bytes_max: int = REQUEST_BYTES_MAX) -> None:
         self._api = api
@@ -81,16 +82,3 @@ class EventBridgeSink:
 
     async def refuses(self, dated_ms: int) -> bool:
         return await self._peer.refuses(dated_ms)
-
-    async def read_back(
-        self,
-        since_ms: int,  # noqa: ARG002 - given by the port, as what follows
-        origin_of: Callable[[bytes], Origin | None],  # noqa: ARG002
-        *,
-        records_max: int,  # noqa: ARG002
-        bytes_max: int | None = None,  # noqa: ARG002
-        until_ms: int | None = None,  # noqa: ARG002
-        keys: Collection[str] | None = None,  # noqa: ARG002
-    ) -> Found:
-        """Nothing: a bus keeps nothing."""
-        return UNREADABLE

@@ -3,17 +3,18 @@
 import asyncio
 import time
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Sequence
 from hashlib import sha256
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from replicator.aws.never_read_back import NeverReadBack
 from replicator.core.lake import LakeObject, objects_of
-from replicator.core.model import Origin, SourceName
+from replicator.core.model import SourceName
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Misconfigured, Refused, StoreUnavailable, TransientError
-from replicator.ports import Entry, Found, SinkLimits
+from replicator.ports import Entry, SinkLimits
 
 RECORDS_MAX = 5_000
 LISTED_MAX = 1000
@@ -33,12 +34,14 @@ PASSING = {
 """Our codes for refusals that are over by themselves (Amazon S3 API Reference, "List of error codes")."""
 
 
-class S3Lake:
+class S3Lake(NeverReadBack):
     """Implements `ports.Sink` for the hub ``source``; entries are lines of `core.lake`.
 
     All of a request is stored or the request failed: to put it again is harmless, so nothing is ever in doubt.
     ``client`` is an aiobotocore S3 client, closed by whoever made it.
     """
+
+    why = "a lake is put again, not read back"
 
     def __init__(self, client: Any, bucket: str, prefix: str, source: SourceName, object_bytes_max: int) -> None:
         self._client = client
@@ -76,18 +79,6 @@ class S3Lake:
 
     async def refuses(self, _: int) -> bool:
         return False
-
-    async def read_back(
-        self,
-        since_ms: int,  # noqa: ARG002 - as all that follow: nothing is in doubt
-        origin_of: Callable[[bytes], Origin | None],  # noqa: ARG002
-        *,
-        records_max: int,  # noqa: ARG002
-        bytes_max: int | None = None,  # noqa: ARG002
-        until_ms: int | None = None,  # noqa: ARG002
-        keys: Collection[str] | None = None,  # noqa: ARG002
-    ) -> Found:
-        return Found(frozenset(), is_complete=False, records_read=0, why="a lake is put again, not read back")
 
 
 class S3LakeReader:

@@ -1,15 +1,16 @@
 """The event lake in memory: objects by name."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
+from replicator.aws.never_read_back import NeverReadBack
 from replicator.core.lake import objects_of
-from replicator.core.model import Origin, SourceName
+from replicator.core.model import SourceName
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Refused, StoreUnavailable, TransientError
-from replicator.ports import Entry, Found, SinkLimits
+from replicator.ports import Entry, SinkLimits
 
 
-class MemoryLake:
+class MemoryLake(NeverReadBack):
     """Implements `ports.Sink` and `ports.LakeReader`.
 
     ``failures``: raised one by one, each instead of storing an object.
@@ -42,15 +43,3 @@ class MemoryLake:
 
     async def refuses(self, _: int) -> bool:
         return False
-
-    async def read_back(
-        self,
-        since_ms: int,  # noqa: ARG002 - as all that follow: nothing is in doubt
-        origin_of: Callable[[bytes], Origin | None],  # noqa: ARG002
-        *,
-        records_max: int,  # noqa: ARG002
-        bytes_max: int | None = None,  # noqa: ARG002
-        until_ms: int | None = None,  # noqa: ARG002
-        keys: Collection[str] | None = None,  # noqa: ARG002
-    ) -> Found:
-        return Found(frozenset(), is_complete=False, records_read=0)

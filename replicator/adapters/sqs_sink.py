@@ -5,25 +5,27 @@ drops repetitions for five minutes (`core.queue_messages`). Neither can be read 
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from replicator.aws.dated_peer import DatedPeer
 from replicator.aws.failures import THROTTLED
+from replicator.aws.never_read_back import NeverReadBack
 from replicator.aws.sqs_api import BATCH_MAX, Failed, SqsApi
 from replicator.aws.transport import ServiceError
 from replicator.core.model import Origin
 from replicator.core.peer_clock import PeerTime
 from replicator.core.queue_messages import MESSAGE_BYTES_MAX, REPEATS_DROPPED_MS, body_of, group_of, repetition_of
 from replicator.errors import InDoubt, Refused
-from replicator.ports import Entry, Found, SinkLimits
+from replicator.ports import Entry, SinkLimits
 
 OPERATORS = ("AccessDenied", "Kms", "KMS.")
 """How codes begin that SQS calls the sender's fault and that no message can help."""
-UNREADABLE = Found(frozenset(), is_complete=False, records_read=0, why="a queue can't be read back")
 
 
-class SqsSink:
+class SqsSink(NeverReadBack):
     """Implements `ports.Sink`. ``origin_of`` reads an event's tag; a FIFO queue knows repetitions by it."""
+
+    why = "a queue can't be read back"
 
     def __init__(
         self,
@@ -85,16 +87,3 @@ class SqsSink:
 
     async def refuses(self, dated_ms: int) -> bool:
         return await self._peer.refuses(dated_ms)
-
-    async def read_back(
-        self,
-        since_ms: int,  # noqa: ARG002 - given by the port, as what follows
-        origin_of: Callable[[bytes], Origin | None],  # noqa: ARG002
-        *,
-        records_max: int,  # noqa: ARG002
-        bytes_max: int | None = None,  # noqa: ARG002
-        until_ms: int | None = None,  # noqa: ARG002
-        keys: Collection[str] | None = None,  # noqa: ARG002
-    ) -> Found:
-        """Nothing: receiving messages would take them from those they are for."""
-        return UNREADABLE

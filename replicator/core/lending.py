@@ -134,6 +134,13 @@ class Account:
         self.leave()
         return True
 
+    def take_own(self) -> int:
+        """What is left of its own part, instead of waiting for a loan."""
+        own = self.own_left_bytes
+        self.leave()
+        self.add(own)
+        return own
+
     def add(self, count: int) -> None:
         """Account for what is there anyway; a negative count gives back."""
         before = self.lent_bytes

@@ -46,12 +46,9 @@ class Room:
         count = min(wanted, max(pool.own_bytes, pool.lendable_bytes // 2))
         if self._account.take(count):
             return count
-        own = self._account.own_left_bytes
         is_stalled = self._stalled_at == pool.returns
-        if is_stalled and (own >= pool.own_bytes // 2 or not self._settlement.open):
-            self._account.leave()
-            self._account.add(own)
-            return own
+        if is_stalled and (self.own_left_bytes >= pool.own_bytes // 2 or not self._settlement.open):
+            return self._account.take_own()
         self._turn = asyncio.get_running_loop().create_future()
         return None
 

@@ -240,11 +240,8 @@ class ShardLog:
         """
         account = self._account
         while not account.take(wanted := self.page_bytes()):
-            own = account.own_left_bytes
-            if self.behind_ms == 0 and own >= account.pool.own_bytes // 2:
-                account.leave()
-                account.add(own)
-                return own
+            if self.behind_ms == 0 and account.own_left_bytes >= account.pool.own_bytes // 2:
+                return account.take_own()
             await self._until_turn()
         return wanted
 
