@@ -1,6 +1,7 @@
 """Servers that tests share: one set per test process, started when first asked for."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -10,8 +11,29 @@ from hypothesis import settings
 
 from replicator.dev.checker import Verdict
 from replicator.dev.launch import aws_ready, start_aws
+from replicator.dev.processes import Child
 from replicator.dev.valkey import Valkey
+from tests.warm_start import SERVICES, WarmStart
 
+WARM = {
+    "replicator": (
+        "replicator.cli",
+        "replicator.bootstrap",
+        "replicator.bootstrap_command",
+        "replicator.filter_command",
+        "replicator.quarantine_commands",
+        "replicator.quarantine_view",
+        "replicator.redrive_command",
+        "replicator.replay_command",
+    ),
+    "replicator.dev.aws": (
+        "replicator.dev.certificate",
+        "replicator.dev.kinesis_endpoint",
+        "replicator.dev.launch",
+        "replicator.dev.moto_server",
+        *(f"moto.{service}.urls" for service in SERVICES if service != "kinesis"),
+    ),
+}
 REGION = "us-east-1"
 """The region of the shared endpoints: requests to Kinesis must be signed for it."""
 RATE_FACTOR = "1000"
@@ -43,6 +65,19 @@ def aws_credentials() -> Iterator[None]:
         ):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_start(aws_credentials: None) -> Iterator[None]:
+    """Workers, commands and AWS processes that tests start come from processes that have imported them (Linux)."""
+    if sys.platform != "linux":
+        yield
+        return
+    warm = WarmStart(WARM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Child, "start", warm.start)
+        yield
+    warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import IO, BinaryIO, ClassVar, Protocol, Self, TypeVar
 from weakref import WeakSet
 
 from replicator.errors import ReplicatorError
@@ -56,25 +56,50 @@ async def awaiting(steps: Steps[T]) -> T:
         await asyncio.sleep(POLL_S)
 
 
+class Process(Protocol):
+    """What `Child` needs of Popen."""
+
+    stdin: IO[bytes] | None
+    returncode: int | None
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
+Start = Callable[[Sequence[str], BinaryIO, Mapping[str, str]], Process]
+"""From a command, the file for its output, and its whole environment."""
+
+
+def cold_start(argv: Sequence[str], output: BinaryIO, variables: Mapping[str, str]) -> Process:
+    parent = os.getpid()
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=variables,
+        start_new_session=True,
+        preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - it runs prctl only and takes no lock
+    )
+
+
 class Child:
     """A running process. Leaving its ``with`` block kills it."""
+
+    start: ClassVar[Start] = staticmethod(cold_start)
+    """How processes come to be; tests put another way in its place."""
 
     def __init__(self, name: str, argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> None:
         """Start ``argv`` with output appended to ``log``; ``env`` is added to our own environment."""
         self.name = name
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0
-        parent = os.getpid()
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
-                start_new_session=True,
-                preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - it runs prctl only and takes no lock
-            )
+            self._process = Child.start(argv, output, {**os.environ, **(env or {})})
         _children.add(self)
 
     @property
