@@ -24,11 +24,13 @@ from redis.asyncio import Redis
 from replicator.adapters.dynamodb_leases import ensure_table
 from replicator.dev.clients import kinesis_client
 from replicator.dev.environment_config import (
+    BUS,
     CDC_FORMATS,
     LEASE_TABLE,
     OUTLET_BUS,
+    OUTLET_FIFO,
     OUTLET_QUEUE,
-    QUEUE,
+    QUEUE_SOURCES,
     Layout,
     config_variables,
     lake_bucket,
@@ -44,6 +46,9 @@ from replicator.dev.workload_table import DEFINITION
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 READY_S = 60.0
 POLL_S = 0.1
+REPLICAS = '{"detail": {"_replicator": {"v": [{"exists": true}]}}}'
+NO_REPLICAS = '{"detail": {"_replicator": {"v": [{"exists": false}]}}}'
+"""Patterns of the rules of the bus that is a sink, and of the one that is a source."""
 
 
 @dataclass(slots=True)
@@ -120,10 +125,16 @@ class Environment:
             await ensure_table(client, LEASE_TABLE)
             if self.layout.table != "none":
                 await client.create_table(**DEFINITION)
-        if self.layout.queue or self.layout.outlets:
-            await _make_queues(aws, region)
+        if self.layout.queue:
+            standard, fifo, behind_bus = QUEUE_SOURCES.values()
+            await _make_queue(aws, region, standard)
+            await _make_queue(aws, region, fifo)
+            await _make_bus(aws, region, BUS, behind_bus, NO_REPLICAS)
         if self.layout.outlets:
-            await _make_bus(aws, region)
+            await _make_queue(aws, region, OUTLET_FIFO)
+            await _make_queue(aws, region, OUTLET_QUEUE)
+            # What replication puts on the bus is read from a queue of the bus's name.
+            await _make_bus(aws, region, OUTLET_BUS, OUTLET_BUS, REPLICAS)
         if self.layout.lake:
             await _make_lake(aws, region)
 
@@ -243,29 +254,28 @@ def _client(service: str, url: str, region: str) -> AbstractAsyncContextManager[
     )
 
 
-async def _make_queues(url: str, region: str) -> None:
+async def _make_queue(url: str, region: str, name: str) -> str:
+    """Returns its ARN."""
     async with _client("sqs", url, region) as client:
-        await client.create_queue(QueueName=QUEUE)
-        await client.create_queue(QueueName=OUTLET_QUEUE, Attributes={"FifoQueue": "true"})
+        attributes = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
+        made = await client.create_queue(QueueName=name, Attributes=attributes)
+        asked = await client.get_queue_attributes(QueueUrl=made["QueueUrl"], AttributeNames=["QueueArn"])
+        return str(asked["Attributes"]["QueueArn"])
+
+
+async def _make_bus(url: str, region: str, name: str, queue: str, pattern: str) -> None:
+    """With a rule that sends what fits the pattern to the queue, which is made too."""
+    arn = await _make_queue(url, region, queue)
+    async with _client("events", url, region) as client:
+        await client.create_event_bus(Name=name)
+        await client.put_rule(Name=name, EventBusName=name, EventPattern=pattern)
+        await client.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "queue", "Arn": arn}])
 
 
 async def _make_lake(url: str, region: str) -> None:
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     async with _client("s3", url, region) as client:
         await client.create_bucket(Bucket=lake_bucket(region), **place)
-
-
-async def _make_bus(url: str, region: str) -> None:
-    """With a rule that sends what replication puts there to a queue of the bus's name."""
-    async with _client("sqs", url, region) as client:
-        queue = await client.create_queue(QueueName=OUTLET_BUS)
-        asked = await client.get_queue_attributes(QueueUrl=queue["QueueUrl"], AttributeNames=["QueueArn"])
-    async with _client("events", url, region) as client:
-        await client.create_event_bus(Name=OUTLET_BUS)
-        names = {"Name": OUTLET_BUS, "EventBusName": OUTLET_BUS}
-        await client.put_rule(**names, EventPattern='{"source": ["replicator"]}')
-        target = {"Id": "queue", "Arn": asked["Attributes"]["QueueArn"]}
-        await client.put_targets(Rule=OUTLET_BUS, EventBusName=OUTLET_BUS, Targets=[target])
 
 
 def _make_streams(url: str, region: str, layout: Layout) -> None:

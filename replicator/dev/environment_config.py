@@ -11,9 +11,11 @@ REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
 LEASE_TABLE = "replicator-leases"
 SOURCE = "orders"
 TABLE_SOURCE = "orders-table"
-QUEUE_SOURCE, QUEUE = "orders-queue", "orders"
+QUEUE_SOURCES = {"orders-queue": "orders", "orders-fifo": "orders.fifo", "orders-bus": "orders-from-bus"}
+"""Sources and the queues they read; the last is filled by a rule of the bus `BUS`."""
+BUS = "orders"
 CDC_FORMATS = ("dynamodb", "dms", "debezium")
-OUTLET_QUEUE, OUTLET_BUS = "orders-replicas.fifo", "orders-replicas"
+OUTLET_FIFO, OUTLET_QUEUE, OUTLET_BUS = "orders-replicas.fifo", "orders-replicas-queue", "orders-replicas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,11 @@ class Layout:
     """Whether every region has a table whose changes go to its hub, and how they are told; ``kept_equal``: as they
     are, and from the hub into the tables of the other regions."""
     queue: bool = False
-    """Whether every region has a queue whose messages go to its hub."""
+    """Whether every region has queues whose messages go to its hub: standard, FIFO, and one behind a bus."""
     cdc: bool = False
     """Whether every region has streams of change records, named as `CDC_FORMATS`, that go to its hub."""
     outlets: bool = False
-    """Whether the hubs' events go to a FIFO queue and a bus of every other region as well."""
+    """Whether the hubs' events go to two queues, FIFO and standard, and a bus of every other region as well."""
     lake: bool = False
     """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
 
@@ -64,7 +66,7 @@ def render_config(layout: Layout) -> str:
         table=LEASE_TABLE,
         lake=", lake: lake" if layout.lake else "",
         lake_sink=_lake_sink(layout) if layout.lake else "",
-        queue_source=QUEUE_LINE if layout.queue else "",
+        queue_sources=QUEUE_LINES if layout.queue else "",
         cdc_sources="".join(CDC_LINE.format(format=name) for name in CDC_FORMATS) if layout.cdc else "",
         outlet_sources=OUTLET_SOURCES.format(layout=layout) if layout.outlets else "",
         outlet_sinks=OUTLET_SINKS if layout.outlets else "",
@@ -127,9 +129,12 @@ REGION = """\
                 events: "${{{aws}}}", s3: "${{{aws}}}"}}
 """
 
-QUEUE_LINE = f"""\
-  {QUEUE_SOURCE}:
-    {{kind: sqs, queue: {QUEUE}, wait_s: 0, visibility_s: 10, partition_key_field: key, sink: hub}}
+QUEUE_LINES = """\
+  orders-queue: {kind: sqs, queue: orders, wait_s: 0, visibility_s: 10, partition_key_field: key, sink: hub}
+  orders-fifo: {kind: sqs, queue: orders.fifo, wait_s: 0, visibility_s: 10, sink: hub}
+  orders-bus:
+    {kind: sqs, queue: orders-from-bus, envelope: eventbridge, wait_s: 0, visibility_s: 10,
+     partition_key_field: detail.key, sink: hub}
 """
 
 CDC_LINE = """\
@@ -137,13 +142,15 @@ CDC_LINE = """\
 """
 
 OUTLET_SOURCES = """\
+  orders-to-fifo: {{kind: kinesis, stream: {layout.stream}, start: trim_horizon, sink: replicas-fifo}}
   orders-to-queue: {{kind: kinesis, stream: {layout.stream}, start: trim_horizon, sink: replicas-queue}}
   orders-to-bus: {{kind: kinesis, stream: {layout.stream}, start: trim_horizon, sink: replicas-bus}}
 """
 
 OUTLET_SINKS = f"""\
+  replicas-fifo: {{kind: sqs, queue: {OUTLET_FIFO}}}
   replicas-queue: {{kind: sqs, queue: {OUTLET_QUEUE}}}
-  replicas-bus: {{kind: eventbridge, bus: {OUTLET_BUS}}}
+  replicas-bus: {{kind: eventbridge, bus: {OUTLET_BUS}, detail_type: change}}
 """
 
 TABLE_LINE = """\
@@ -169,7 +176,7 @@ topology: {topology}
 
 sources:
   {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub{lake}}}
-{table_source}{queue_source}{cdc_sources}{outlet_sources}
+{table_source}{queue_sources}{cdc_sources}{outlet_sources}
 sinks:
   hub: {{kind: kinesis, stream: {layout.stream}}}
 {outlet_sinks}{table_sink}{lake_sink}

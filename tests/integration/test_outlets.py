@@ -11,7 +11,7 @@ import pytest
 from trial import DEADLINE_S, EAST, POLL_S, WEST, Trial, trial
 
 from replicator.dev.checker import event_id, is_replica
-from replicator.dev.environment_config import OUTLET_BUS, OUTLET_QUEUE
+from replicator.dev.environment_config import OUTLET_BUS, OUTLET_FIFO
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ async def test_a_fifo_queue_has_every_event_once_and_in_order_and_a_bus_at_least
         verdict = await running.verdict()
         assert verdict.clean, verdict
         wanted = {region: born_in(running, other) for region, other in ((EAST, WEST), (WEST, EAST))}
-        queues = {region: Outlet(running, region, OUTLET_QUEUE) for region in wanted}
+        queues = {region: Outlet(running, region, OUTLET_FIFO) for region in wanted}
         buses = {region: Outlet(running, region, OUTLET_BUS) for region in wanted}
         async with asyncio.timeout(DEADLINE_S):
             while any(
