@@ -1,5 +1,8 @@
 """Every error of ours, split by what the caller must do about it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ReplicatorError(Exception):
     """The root of all errors this package raises on purpose."""
@@ -78,3 +81,18 @@ class Fenced(ReplicatorError):
 
 class ClaimsLost(ReplicatorError):
     """The claim store lost or rolled back its state; attach anew and treat what is not marked done as in doubt."""
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Where tasks of a group fail with nothing but ConfigErrors, raises the first of these by itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        wrong, others = group.split(ConfigError)
+        if wrong is None or others is not None:
+            raise
+        first: BaseException = wrong
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group
