@@ -159,9 +159,9 @@ async def _bury(world: World) -> None:
     """Everything was judged: let every task end, those of the dead as well."""
     world.is_over = world.network.is_over = True
     me = asyncio.current_task()
-    for worker in world.workers:
-        world.loop.bury_process(worker.process)
     for _ in range(1000):
+        for worker in world.workers:  # each time: a disaster that is still to come may stop one again
+            world.loop.bury_process(worker.process)
         left = [task for task in world.loop.tasks if not task.done() and task is not me]
         if not left:
             return
