@@ -11,6 +11,7 @@ repeated with the same answer, because replies get lost. An attaching that comes
 session claimed meanwhile; a batch that may have been dropped is never answered as settled, since nothing of it is done.
 """
 
+import struct
 from collections.abc import Collection
 
 from msgspec import Struct
@@ -22,6 +23,8 @@ DIGEST_BYTES = 16
 CHECK_BYTES = 4
 CLAIM_BYTES = DIGEST_BYTES + CHECK_BYTES
 """A claim is 16 bytes of digest of the event id followed by 4 bytes of check of the event's bytes."""
+pack_claim = struct.Struct(f">{DIGEST_BYTES}sI").pack
+"""A claim of digest and check."""
 NEW, DONE, CHANGED = b"ndc"
 """Verdicts: new; done within the window (same id, same bytes); new although the same id is done with other bytes."""
 

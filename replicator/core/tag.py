@@ -103,6 +103,11 @@ class TagFrame:
         self._signed_head = b"[%d,%d," % (VERSION, generation) + self._origin
         self._signed_tail = b"," + path + b"]"
 
+    def around(self, at_ms: int) -> tuple[bytes, bytes, bytes]:
+        """What unsigned tags of one moment have before the number, between it and the id, and behind that, where there
+        is no sub-sequence: `tag` without a call for each of them."""
+        return self._head, b'",0],"id":', self._behind_id + b"%d}" % at_ms
+
     def tag(self, number: str, sub_sequence: int, event_id: bytes, at_ms: int) -> tuple[bytes, ...]:
         """The tag in parts; ``number`` is the sequence number as text, ``event_id`` the id as JSON."""
         place = number.encode() + (b'",%d]' % sub_sequence if sub_sequence else b'",0]')

@@ -124,14 +124,14 @@ class Admission(Gate):
         # One loop, with little called in it: it runs for every event on every link.
         drops: Counter[str] = Counter()
         items: list[Item] = []
-        under_way, holds = self._open, len(self._held) > 0
+        under_way, decided, holds = self._open, self._decided, len(self._held) > 0
         if self._filter is not None:
             records = self._filtered(self._filter, records, drops)
         self._preparer.encode_plain(records, self._leaving(records))
         for prepared in records:
             try:
-                decision = self._decided.get(prepared.route) or self._decide(prepared)
-                if isinstance(decision, Drop):
+                decision = decided.get(prepared.route) or self._decide(prepared)
+                if type(decision) is Drop:
                     drops[decision.reason] += 1
                     continue
                 entry = prepared.entry or self._entry(prepared)
@@ -146,13 +146,13 @@ class Admission(Gate):
             if prepared.claim in under_way:
                 drops["duplicate"] += 1
                 continue
-            span.size_bytes += size
-            span.pending += 1
             item = Item(prepared, span, entry, size, len(items))
             if holds and key in self._held:
                 item.is_held = True
             under_way[prepared.claim] = item
             items.append(item)
+        span.pending += len(items)
+        span.size_bytes += sum([item.size_bytes for item in items])
         for reason, number in drops.items():
             self._link.count("events_dropped_total", number, reason=reason)
         return items

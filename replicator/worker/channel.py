@@ -279,7 +279,9 @@ class Channel:
             await self._poisoned(item, key_held())
 
     def _done_before(self, items: Sequence[Item], verdicts: bytes) -> set[Item]:
-        done = {item for item, verdict in zip(items, verdicts, strict=True) if verdict == DONE}
+        done: set[Item] = set()
+        if DONE in verdicts:
+            done = {item for item, verdict in zip(items, verdicts, strict=True) if verdict == DONE}
         self.link.count("events_dropped_total", len(done), reason="done_before")
         if self._heritage.has_found:
             landed = {item for item in items if item not in done and self._heritage.has_landed(item.prepared.origin)}

@@ -74,16 +74,17 @@ class Intake:
         if page.is_own:
             return self._own_run(page)
         self._cursor = None
-        records_max = self._settings.span_records_max
-        room = self._room.take(min(page.run_bytes(records_max), self._room.run_bytes_max))
+        sizes = page.run_sizes(self._settings.span_records_max)
+        room = self._room.take(min(sum(sizes), self._room.run_bytes_max))
         if room is None:
             del page
             await self._until_room()
             return None
-        return page.cut(records_max, room)[0], room
+        return page.cut(sizes, room)[0], room
 
     def _own_run(self, page: Batch) -> tuple[Batch, int]:
-        run, self._rest = page.cut(self._settings.span_records_max, self._room.run_bytes_max)
+        sizes = page.run_sizes(self._settings.span_records_max)
+        run, self._rest = page.cut(sizes, self._room.run_bytes_max)
         size = _size(run)
         self.held_bytes -= size
         return run, size

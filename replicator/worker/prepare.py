@@ -9,7 +9,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from replicator.core.claims import CHECK_BYTES, DIGEST_BYTES
+from replicator.core.claims import DIGEST_BYTES, pack_claim
 from replicator.core.formats import Decoded, Format
 from replicator.core.kpl import MAGIC, unpack
 from replicator.core.model import Origin, Record, Region, SequenceNumber, ShardId, SourceName
@@ -104,15 +104,17 @@ class Preparer:
 
     def prepare(self, page: Page) -> tuple[Prepared, ...]:
         # One loop for what nearly all events are: it runs once for every event there is.
-        birthplace, namespace = self._birthplace, _namespace(self._here)
-        generation_at, born_here, keys = self._generation_at, self._born_here, self._keys
+        birthplace, digest_of = self._birthplace, _digest(self._here).copy
+        keys, route, arrival_ms = self._keys, None, -1
         prepared = []
         for record, seen in zip(page.records, self._format.skim([r.data for r in page.records]), strict=True):
             if type(seen) is str:
-                generation = generation_at(record.arrival_ms)
-                route = born_here.get(generation) or self._route_from_here(generation)
-                digest = blake2b(namespace + seen.encode(), digest_size=DIGEST_BYTES).digest()
-                claim = digest + crc32(record.data).to_bytes(CHECK_BYTES, "big")
+                if route is None or record.arrival_ms != arrival_ms:
+                    arrival_ms = record.arrival_ms
+                    route = self._route_from_here(self._generation_at(arrival_ms))
+                digest = digest_of()
+                digest.update(seen.encode())
+                claim = pack_claim(digest.digest(), crc32(record.data))
                 prepared.append(Prepared(record, birthplace, route, claim, seen))
             elif type(seen) is WireTag and is_sound(seen) and (keys is None or keys.has_signed(seen)):
                 known = self._replicas.get((seen.gen, seen.origin[0], seen.path))
@@ -159,7 +161,7 @@ class Preparer:
         return Known(full.origin, self._event_id(full.record, full.decoded), path)
 
     def _route_from_here(self, generation: int) -> Route:
-        return self._born_here.setdefault(generation, Route(generation, self._here))
+        return self._born_here.get(generation) or self._born_here.setdefault(generation, Route(generation, self._here))
 
     def _route_of(self, tag: Tag) -> Route:
         """Of a tag that was checked; events that come the same way share it."""
@@ -185,15 +187,22 @@ class Preparer:
     def encode_plain(self, events: Iterable[Prepared], routes: Container[Route | None]) -> None:
         """Makes the `entry` of plain events on these routes, where it is not there yet."""
         # One loop like `prepare`'s.
-        now_ms = self._clock.now_ms()
+        now_ms, last = self._clock.now_ms(), None
+        join, as_json, is_signed = b"".join, _text.encode, self._keys is not None
         for prepared in events:
             route = prepared.route
             if prepared.entry is None and prepared.event_id is not None and route in routes:
-                assert route is not None, "poison has no id"
-                frame = self._frames.get(route.generation) or self._frame(route.generation)
-                record = prepared.record
-                tag = frame.tag(record.number, record.sub_sequence, _text.encode(prepared.event_id), now_ms)
-                data = b"".join((PLAIN_HEAD, *tag, b",", record.data[1:]))
+                if route is not last:
+                    assert route is not None, "poison has no id"
+                    last, frame = route, self._frames.get(route.generation) or self._frame(route.generation)
+                    head, middle, tail = frame.around(now_ms)
+                    head, tail = PLAIN_HEAD + head, tail + b","
+                record, event_id = prepared.record, as_json(prepared.event_id)
+                if is_signed or record.sub_sequence:
+                    tag = frame.tag(record.number, record.sub_sequence, event_id, now_ms)
+                    data = join((PLAIN_HEAD, *tag, b",", record.data[1:]))
+                else:
+                    data = join((head, record.number.encode(), middle, event_id, tail, record.data[1:]))
                 prepared.entry = Entry(data, record.partition_key)
 
     def entry(self, prepared: Prepared) -> Entry:
@@ -233,9 +242,9 @@ class Preparer:
 
 
 @lru_cache(maxsize=64)
-def _namespace(region: Region) -> bytes:
-    """An event's id is unique within the region it was born in."""
-    return f"{region}\n".encode()
+def _digest(region: Region) -> blake2b:
+    """To be copied, and fed with an event's id, which is unique within the region it was born in."""
+    return blake2b(f"{region}\n".encode(), digest_size=DIGEST_BYTES)
 
 
 def _why_plain(data: bytes) -> PoisonEvent | None:
@@ -264,5 +273,6 @@ def sender_and_origin(event_format: Format) -> Callable[[bytes], tuple[Region, O
 
 def _claim(region: Region, event_id: str, decoded: Decoded) -> bytes:
     """Identity of the event and of its bytes."""
-    name = _namespace(region) + event_id.encode("utf-8", "surrogatepass")
-    return blake2b(name, digest_size=DIGEST_BYTES).digest() + decoded.check().to_bytes(CHECK_BYTES, "big")
+    digest = _digest(region).copy()
+    digest.update(event_id.encode("utf-8", "surrogatepass"))
+    return pack_claim(digest.digest(), decoded.check())

@@ -338,8 +338,10 @@ class Publisher:
 
 
 def _items(taken: Taken) -> list[Item]:
-    return [item for _, head in taken for item in (head, *head.packed)]
+    heads = [head for _, head in taken]
+    packed = [head for head in heads if head.packed]
+    return [item for head in heads for item in (head, *head.packed)] if packed else heads
 
 
 def _count(taken: Taken) -> int:
-    return sum([1 + len(head.packed) for _, head in taken])
+    return len(taken) + sum([len(head.packed) for _, head in taken if head.packed])

@@ -42,14 +42,13 @@ class Batch(Struct, frozen=True):
     read_s: float = ALWAYS_S
     is_own: bool = False
 
-    def run_bytes(self, records_max: int) -> int:
-        """Of the run that `cut` would give with as much room as it likes."""
-        return sum([len(prepared.record.data) for prepared in self.records[: self._even(records_max)]])
+    def run_sizes(self, records_max: int) -> list[int]:
+        """Bytes of the records of the first run, were there as much room as it likes."""
+        return [len(prepared.record.data) for prepared in self.records[: self._even(records_max)]]
 
-    def cut(self, records_max: int, bytes_max: int) -> tuple["Batch", "Batch | None"]:
-        """The first run of whole records that fits a span, and the rest."""
-        sizes = [len(prepared.record.data) for prepared in self.records[: self._even(records_max)]]
-        stop = whole_end(self.records, 0, run_end(sizes, 0, records_max, bytes_max))
+    def cut(self, sizes: Sequence[int], bytes_max: int) -> tuple["Batch", "Batch | None"]:
+        """The first run of whole records that fits a span, and the rest. ``sizes`` are its `run_sizes`."""
+        stop = whole_end(self.records, 0, run_end(sizes, 0, len(sizes), bytes_max))
         if stop >= len(self.records):
             return self, None
         place = After(self.records[stop - 1].record.sequence)
