@@ -1,12 +1,15 @@
 """What a load needs: the sums are right, the figures are those of the code, and the worked example stays as told."""
 
 import json
+import re
 from base64 import b64encode
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from replicator.core import capacity
 from replicator.core.capacity import Figures, Load, Need, Prices, link_rates, need
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName
@@ -16,6 +19,7 @@ from replicator.core.topology import chain, compile_generation, hub, mesh
 FIGURES, PRICES = Figures(), Prices()
 A, B, C = map(Region, ("ap-southeast-2", "eu-west-1", "us-east-1"))
 TEN = [Region(f"eu-west-{number}") for number in range(10)]
+README = Path(__file__).resolve().parents[2] / "README.md"
 UUID = "018f2b1c-7a1e-7c3f-9b1a-2f4f5a6b7c8d"
 
 
@@ -85,6 +89,20 @@ def test_ten_regions_and_five_million_events_bend_first_where_the_architecture_s
     assert found.lease_read_units <= LeaseSettings().read_units_per_s
     slower = Load(rate=500_000, size=1024, window_s=600, leases=LeaseSettings(60.0, 20.0))
     assert [limit.name for limit in mesh_need(TEN, slower).limits if limit.share > 1] == ["Redis, nodes of a cluster"]
+
+
+def test_the_figures_of_the_bench_are_those_that_the_readme_publishes() -> None:
+    text = README.read_text()
+
+    def worker_us(case: str) -> float:
+        [row] = re.findall(rf"^\| {re.escape(case)} \|(.*)\|$", text, re.MULTILINE)
+        return float(row.split("|")[3])
+
+    assert worker_us("1 KB") == capacity.BENCH_ONE_PEER_US
+    assert worker_us("1 KB to 3 peers") == capacity.BENCH_THREE_PEERS_US
+    assert worker_us("1 KB over TLS") == capacity.BENCH_TLS_US
+    [redis_us] = re.findall(r"^\| Redis, 1 peer: .*, ([\d.]+) us an event \|$", text, re.MULTILINE)
+    assert float(redis_us) == capacity.BENCH_REDIS_US
 
 
 def test_the_tag_is_as_long_as_reckoned() -> None:
