@@ -61,6 +61,26 @@ def pause_in_call(world: World, rng: random.Random, length_s: float) -> None:
     _ambush(world, rng, strike)
 
 
+def crash_at_step(world: World, rng: random.Random, length_s: float) -> None:
+    """A worker is gone at any await: so many callbacks from now, or from the answer to one of its calls."""
+    steps = rng.randint(1, rng.choice((STEPS, 40, 1000)))
+
+    def strike(process: Process) -> None:
+        worker = next(worker for worker in world.workers if worker.process is process)
+        if worker.is_alive:
+            world.kill(worker)
+            world.later(length_s, world.start_worker, worker.region.name)
+
+    def count_down(process: Process) -> None:
+        process.steps_left, process.at_step = steps, lambda: strike(process)
+
+    if rng.random() < 0.7:
+        service = rng.choice(("put", "put", "stream", "leases", "claims", "quarantine"))
+        world.network.ambushes.append(Ambush(_region(world, rng).name, service, "answered", count_down))
+    elif workers := world.running():
+        count_down(rng.choice(workers).process)
+
+
 STEPS = 8
 """So many callbacks it takes a worker at most from the answer of the claim store to the request on the wire."""
 
@@ -281,7 +301,10 @@ def stuck_handover(world: World, rng: random.Random, length_s: float) -> None:
 
 
 def reshard(world: World, rng: random.Random, _: float) -> None:
-    region = _region(world, rng)
+    _reshard(world, rng, _region(world, rng))
+
+
+def _reshard(world: World, rng: random.Random, region: Region) -> None:
     hub = region.hub
     is_open = [shard.id for shard in hub.list_shards() if not hub.is_closed(shard.id)]
     pairs = hub.neighbours()
@@ -294,6 +317,20 @@ def reshard(world: World, rng: random.Random, _: float) -> None:
         shard = rng.choice(is_open)
         world.note("%s splits %s", region.name, shard)
         hub.split(shard)
+
+
+def unlisted_reshard(world: World, rng: random.Random, length_s: float) -> None:
+    """A stream is resharded, and those who read it back are told of the new shards some time later."""
+    region = _region(world, rng)
+    hub = region.hub
+    hub.old_listing = told = hub.list_shards()
+    _reshard(world, rng, region)
+
+    def tell() -> None:
+        if hub.old_listing is told:
+            hub.old_listing = None
+
+    world.later(length_s, tell)
 
 
 def recreate(world: World, rng: random.Random, _: float) -> None:
@@ -398,6 +435,7 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "crash": crash,
     "crash_all": crash_all,
     "crash_in_call": crash_in_call,
+    "crash_at_step": crash_at_step,
     "pause": pause,
     "pause_in_call": pause_in_call,
     "pause_before_send": pause_before_send,
@@ -419,6 +457,7 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "repeated_requests": repeated_requests,
     "slow_network": slow_network,
     "reshard": reshard,
+    "unlisted_reshard": unlisted_reshard,
     "recreate": recreate,
     "lease_rollback": lease_rollback,
     "pause_link": pause_link,
