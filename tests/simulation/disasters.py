@@ -320,7 +320,11 @@ def _reshard(world: World, rng: random.Random, region: Region) -> None:
 
 
 def unlisted_reshard(world: World, rng: random.Random, length_s: float) -> None:
-    """A stream is resharded, and those who read it back are told of the new shards some time later."""
+    """A stream is resharded, and those who read it back are told of the new shards only when they are in doubt of them.
+
+    Somebody is, because some of what is written there is not answered.
+    """
+    length_s = 20.0 + 30.0 * rng.random()
     region = _region(world, rng)
     hub = region.hub
     hub.old_listing = told = hub.list_shards()
@@ -331,6 +335,7 @@ def unlisted_reshard(world: World, rng: random.Random, length_s: float) -> None:
             hub.old_listing = None
 
     world.later(length_s, tell)
+    _troubled(world, f"stream@{region.name}", 0.3, 6.0)
 
 
 def recreate(world: World, rng: random.Random, _: float) -> None:
