@@ -1,5 +1,9 @@
 """Every error of ours, split by what the caller must do about it."""
 
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
 
 class ReplicatorError(Exception):
     """The root of all errors this package raises on purpose."""
@@ -78,3 +82,12 @@ class Fenced(ReplicatorError):
 
 class ClaimsLost(ReplicatorError):
     """The claim store lost or rolled back its state; attach anew and treat what is not marked done as in doubt."""
+
+
+def first_of(kind: type[E], group: BaseExceptionGroup[BaseException]) -> E | None:
+    """The first error of this kind that the group holds, however deep; None without one."""
+    for error in group.exceptions:
+        found = first_of(kind, error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, kind):
+            return found
+    return None

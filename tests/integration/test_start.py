@@ -4,10 +4,16 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+
+from replicator.adapters.dynamodb_leases import ensure_table
+from replicator.aws.lease_rows import FORMAT, new_row
+from replicator.aws.session import AwsSession
+from replicator.core.model import Shard, ShardId, SourceName
 
 CONFIG = """
 regions:
@@ -17,6 +23,17 @@ sources: {{orders: {{stream: orders, sink: orders}}}}
 sinks: {{orders: {{stream: orders}}}}
 redis: {{url: "redis://127.0.0.1:1/0"}}
 worker: {{http_port: 0, ready_within_s: 1}}
+quarantine: {{directory: "{folder}"}}
+"""
+NEWER = """
+regions:
+  us-east-1: {{endpoints: {{kinesis: "{kinesis}", dynamodb: "{aws}"}}}}
+  eu-west-1: {{endpoints: {{kinesis: "{kinesis}"}}}}
+sources: {{orders: {{stream: "{stream}", sink: orders}}}}
+sinks: {{orders: {{stream: "{stream}"}}}}
+redis: {{url: "{redis}"}}
+leases: {{table: "{table}"}}
+worker: {{http_port: 0}}
 quarantine: {{directory: "{folder}"}}
 """
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -61,3 +78,27 @@ def test_a_quarantine_that_takes_nothing_is_found_at_the_start(tmp_path: Path, c
     assert done.returncode == 1
     assert f"quarantine.directory {in_the_way} can't be written" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+SHARD = "shardId-000000000000"
+
+
+@pytest.mark.parametrize("sort", [f"shard#{SHARD}", "link#orders:eu-west-1"])
+async def test_a_row_of_a_newer_version_ends_the_worker_and_says_what_to_do(
+    tmp_path: Path, kinesis_url: str, aws_url: str, valkey_url: str, new_name: Callable[[str], str], sort: str
+) -> None:
+    stream, table = new_name("orders"), new_name("leases")
+    kinesis = boto3.client("kinesis", endpoint_url=kinesis_url, region_name="us-east-1")
+    kinesis.create_stream(StreamName=stream, ShardCount=1)
+    async with AwsSession().client("dynamodb", "us-east-1", aws_url) as client:
+        await ensure_table(client, table)
+        row = new_row(SourceName("orders"), Shard(ShardId(SHARD)), "0") | {"sk": {"S": sort}}
+        row |= {"v": {"N": str(FORMAT + 1)}, "start": {"S": "trim_horizon"}}
+        await client.put_item(TableName=table, Item=row)
+    text = NEWER.format(kinesis=kinesis_url, aws=aws_url, stream=stream, table=table, redis=valkey_url, folder=tmp_path)
+    done = run_with(text, tmp_path)
+    assert done.returncode == 1
+    said = f"lease table {table}, row orders {sort}: format version {FORMAT + 1}, this version of replicator reads"
+    assert f"{said} {FORMAT}: upgrade this worker" in done.stderr
+    assert "Traceback" not in done.stderr
+    kinesis.close()
