@@ -14,6 +14,8 @@ from .world import Region, Worker, World
 SERVICES = ("stream", "leases", "claims", "quarantine")
 SHARDS_MAX = 4
 WORKERS_MAX = 4
+STEPS = 8
+"""So many callbacks it takes a worker at most from the answer of the claim store to the request on the wire."""
 
 
 def happen(world: World, happening: Happening) -> None:
@@ -43,19 +45,19 @@ def pause(world: World, rng: random.Random, length_s: float) -> None:
 
 def crash_in_call(world: World, rng: random.Random, length_s: float) -> None:
     """While a call to one of the services is under way, or just answered."""
+    _ambush(world, rng, lambda process: _crash(world, process, length_s))
 
-    def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
-        if worker.is_alive:
-            world.kill(worker)
-            world.later(length_s, world.start_worker, worker.region.name)
 
-    _ambush(world, rng, strike)
+def _crash(world: World, process: Process, length_s: float) -> None:
+    worker = world.worker_of(process)
+    if worker.is_alive:
+        world.kill(worker)
+        world.later(length_s, world.start_worker, worker.region.name)
 
 
 def pause_in_call(world: World, rng: random.Random, length_s: float) -> None:
     def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
+        worker = world.worker_of(process)
         world.pause(worker, length_s)
 
     _ambush(world, rng, strike)
@@ -64,16 +66,7 @@ def pause_in_call(world: World, rng: random.Random, length_s: float) -> None:
 def crash_at_step(world: World, rng: random.Random, length_s: float) -> None:
     """A worker is gone at any await: so many callbacks from now, or from the answer to one of its calls."""
     steps = rng.randint(1, rng.choice((STEPS, 40, 1000)))
-
-    def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
-        if worker.is_alive:
-            world.kill(worker)
-            world.later(length_s, world.start_worker, worker.region.name)
-
-    def count_down(process: Process) -> None:
-        process.steps_left, process.at_step = steps, lambda: strike(process)
-
+    count_down = _after_steps(steps, lambda process: _crash(world, process, length_s))
     if rng.random() < 0.7:
         service = rng.choice(("put", "put", "stream", "leases", "claims", "quarantine"))
         world.network.ambushes.append(Ambush(_region(world, rng).name, service, "answered", count_down))
@@ -81,8 +74,11 @@ def crash_at_step(world: World, rng: random.Random, length_s: float) -> None:
         count_down(rng.choice(workers).process)
 
 
-STEPS = 8
-"""So many callbacks it takes a worker at most from the answer of the claim store to the request on the wire."""
+def _after_steps(steps: int, strike: Callable[[Process], None]) -> Callable[[Process], None]:
+    def count_down(process: Process) -> None:
+        process.steps_left, process.at_step = steps, lambda: strike(process)
+
+    return count_down
 
 
 def pause_before_send(world: World, rng: random.Random, length_s: float) -> None:
@@ -95,17 +91,14 @@ def pause_before_send(world: World, rng: random.Random, length_s: float) -> None
     is_step, steps = rng.random() < 0.5, rng.randint(1, STEPS)
 
     def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
+        worker = world.worker_of(process)
         if worker.is_alive:
             world.pause(worker, length_s)
             if not [other for other in world.running() if other.region is region]:
                 world.start_worker(region.name)
 
-    def count_down(process: Process) -> None:
-        process.steps_left, process.at_step = steps, lambda: strike(process)
-
     if is_step:
-        world.network.ambushes.append(Ambush(region.name, "claims", "answered", count_down))
+        world.network.ambushes.append(Ambush(region.name, "claims", "answered", _after_steps(steps, strike)))
     else:
         world.network.ambushes.append(Ambush(region.name, "put", "leaving", strike))
 
@@ -123,7 +116,7 @@ def late_put(world: World, rng: random.Random, length_s: float) -> None:
 
 def _hold_up(world: World, rng: random.Random, region: Region) -> None:
     def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
+        worker = world.worker_of(process)
         if not worker.is_alive:
             return
         if is_killed:

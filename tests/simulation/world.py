@@ -241,6 +241,9 @@ class World:
         elif worker.stopping is None:
             self.breach(f"{worker.name} ended by itself")
 
+    def worker_of(self, process: Process) -> Worker:
+        return next(worker for worker in self.workers if worker.process is process)
+
     def alive(self, region: str | None = None) -> list[Worker]:
         return [w for w in self.workers if w.is_alive and region in (None, w.region.name)]
 
