@@ -36,7 +36,7 @@ from replicator.core.lake import LAKE
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Region, SourceName, TrimHorizon
 from replicator.core.tag import TagKeys
-from replicator.errors import ConfigError, ungrouped
+from replicator.errors import ConfigError
 from replicator.ports import Quarantine, Sink
 from replicator.tuning import tune_process
 from replicator.worker.link import Link, LinkSettings
@@ -78,13 +78,12 @@ async def run_worker(config: Config, region: Region) -> None:
         )
         tune_process()
         logger.info("status.listening", port=port)
-        with ungrouped():
-            await _until_signalled(service, config.worker.ready_within_s)
+        await _until_signalled(service, config.worker.ready_within_s)
     logger.info("worker.stopped")
 
 
 async def _until_signalled(service: Service, ready_within_s: float) -> None:
-    """Run the service; the first SIGTERM or SIGINT drains it. Raises ConfigError, also when it is not ready in time."""
+    """Run the service; the first SIGTERM or SIGINT drains it. Raises ConfigError when it never became ready in time."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -22,7 +22,7 @@ from replicator.config_load import check, load, warnings
 from replicator.config_show import effective
 from replicator.core.capacity import Figures
 from replicator.core.model import LinkName, Region
-from replicator.errors import ConfigError
+from replicator.errors import ConfigError, first_of
 from replicator.plan import plan_document, print_plan
 from replicator.worker.held_keys import REFRESH_S
 
@@ -34,14 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _done(args)
     except ConfigError as exc:
-        print(exc, file=sys.stderr)
-        return 1
+        return _refused(exc)
+    except ExceptionGroup as exc:
+        if (refused := first_of(ConfigError, exc)) is None:
+            raise
+        return _refused(refused)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _refused(exc: ConfigError) -> int:
+    print(exc, file=sys.stderr)
+    return 1
 
 
 def _done(args: argparse.Namespace) -> int:

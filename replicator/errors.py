@@ -1,7 +1,8 @@
 """Every error of ours, split by what the caller must do about it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class ReplicatorError(Exception):
@@ -83,16 +84,10 @@ class ClaimsLost(ReplicatorError):
     """The claim store lost or rolled back its state; attach anew and treat what is not marked done as in doubt."""
 
 
-@contextmanager
-def ungrouped() -> Iterator[None]:
-    """Where tasks of a group fail with nothing but ConfigErrors, raises the first of these by itself."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        wrong, others = group.split(ConfigError)
-        if wrong is None or others is not None:
-            raise
-        first: BaseException = wrong
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from group
+def first_of(kind: type[E], group: BaseExceptionGroup[BaseException]) -> E | None:
+    """The first error of this kind that the group holds, however deep; None without one."""
+    for error in group.exceptions:
+        found = first_of(kind, error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, kind):
+            return found
+    return None

@@ -30,6 +30,8 @@ DELAYS: Mapping[str, str] = {
     "Redis failover that loses acknowledged writes": "none; what a producer repeats may pass twice, counted",
     "Redis away (`on_loss: continue`)": "none; what a producer repeats may pass twice, counted",
     "ambiguous reply (timeout, reset, 5xx)": "the in-doubt wait and reading back, for the keys of that request",
+    "a request with one event that comes twice": "none; PutRecords has no idempotency, so whatever repeats a request "
+    "within its signature's life, behind the sender, has its events stored twice",
     "partial failure": "backoff, for the entries concerned",
     "throttling": "backoff",
     "peer down": "until it is back; other links none",

@@ -32,15 +32,31 @@ class RecordReply(Struct, rename="pascal", gc=False):
     approximate_arrival_timestamp: float
 
 
-class GetRecordsReply(Struct, rename="pascal"):
-    records: list[RecordReply]
-    next_shard_iterator: str | None = None
-    millis_behind_latest: int = 0
-
-
 class _HashKeyRange(Struct, rename="pascal"):
     starting_hash_key: str
     ending_hash_key: str
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        return int(self.starting_hash_key), int(self.ending_hash_key)
+
+
+class ChildReply(Struct, rename="pascal"):
+    shard_id: str
+    parent_shards: list[str]
+    hash_key_range: _HashKeyRange
+
+    def shard(self) -> Shard:
+        return Shard(ShardId(self.shard_id), tuple(map(ShardId, self.parent_shards)), self.hash_key_range.bounds)
+
+
+class GetRecordsReply(Struct, rename="pascal"):
+    """At the end of a closed shard without ``next_shard_iterator``, and with ``child_shards``."""
+
+    records: list[RecordReply]
+    next_shard_iterator: str | None = None
+    millis_behind_latest: int = 0
+    child_shards: list[ChildReply] = []
 
 
 class _ShardReply(Struct, rename="pascal"):
@@ -123,11 +139,10 @@ class KinesisApi:
 
 def _shard(reply: _ShardReply) -> Shard:
     parents = (reply.parent_shard_id, reply.adjacent_parent_shard_id)
-    span = reply.hash_key_range
     return Shard(
         ShardId(reply.shard_id),
         tuple(ShardId(parent) for parent in parents if parent),
-        (int(span.starting_hash_key), int(span.ending_hash_key)),
+        reply.hash_key_range.bounds,
     )
 
 

@@ -2,12 +2,12 @@
 
 How it works: every listed shard that could hold a key in question is read from the time on until it ends, or the
 service says that its tip is reached, or it shows an arrival behind the time of interest; then the shards are listed
-again, until no new one appears. So records that went to the children of a shard that was closed meanwhile are found
-too.
+again, until no new one appears. The children that a shard tells at its end are read as well: AWS does not promise that
+a listing shows them as soon as they take records.
 
-Why a complete reading proves absence: what was stored before it began lies in a shard that was listed, before the tip.
-Behind an arrival that is too late nothing of interest follows; AWS does not promise that arrival times of a shard never
-decrease, so who asks adds a margin for that. A bound that was met is said, never hidden.
+Why a complete reading proves absence: what was stored before it began lies before the tip in a shard that was listed,
+or in one of its descendants. Behind an arrival that is too late nothing of interest follows; AWS does not promise that
+arrival times of a shard never decrease, so who asks adds a margin for that. A bound that was met is said, never hidden.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from msgspec import Struct
 from replicator.aws.kinesis_api import GET_RECORDS_MAX, GetRecordsReply, KinesisApi
 from replicator.core.hash_range import could_hold
 from replicator.core.kpl import events
-from replicator.core.model import AtTimestamp, Origin, ShardId
+from replicator.core.model import AtTimestamp, Origin, Shard, ShardId
 from replicator.errors import TransientError
 from replicator.ports import Found
 
@@ -92,6 +92,7 @@ class Reading:
         self._until_s = asyncio.get_running_loop().time() + bounds.time_max_s
         self._slots = asyncio.Semaphore(PAGES_AT_ONCE)
         self._origins: set[Origin] = set()
+        self._children: list[Shard] = []
         self._records = 0
         self._bytes = 0
         self._bound_met = ""
@@ -99,14 +100,13 @@ class Reading:
     async def run(self) -> Found:
         seen: set[ShardId] = set()
         while not self._bound_met:
-            fresh = [shard for shard in await self._api.shards() if shard.id not in seen]
+            known = [*await self._api.shards(), *self._children]
+            fresh = {shard.id: shard.hash_range for shard in known if shard.id not in seen}
             if not fresh:
                 break
-            seen.update(shard.id for shard in fresh)
+            seen.update(fresh)
             hashes = self._wanted.hashes
-            await self._read_all(
-                [shard.id for shard in fresh if hashes is None or could_hold(shard.hash_range, hashes)]
-            )
+            await self._read_all([shard for shard, span in fresh.items() if hashes is None or could_hold(span, hashes)])
         return Found(frozenset(self._origins), not self._bound_met, self._records, self._bound_met)
 
     async def _read_all(self, shards: list[ShardId]) -> None:
@@ -134,6 +134,7 @@ class Reading:
             reply = await self._page(token)
             if reply is not None:
                 token = reply.next_shard_iterator
+                self._children.extend(child.shard() for child in reply.child_shards)
                 if reply.millis_behind_latest == 0 or self._is_past(reply):
                     return
 

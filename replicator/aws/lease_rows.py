@@ -67,8 +67,8 @@ def check_format(table: str, item: Item) -> None:
     version = item.get("v", {}).get("N")
     if version != str(FORMAT):
         raise ConfigError(
-            f"{_where(table, item)}: format version {version}, this worker knows {FORMAT}; "
-            "run a worker that knows it, or use another table"
+            f"{_where(table, item)}: format version {version}, this version of replicator reads {FORMAT}: "
+            "upgrade this worker, or give it another table (leases.table)"
         )
 
 

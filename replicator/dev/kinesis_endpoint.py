@@ -167,6 +167,8 @@ class KinesisEndpoint:
         _raise_before(struck, operation)
         reply = self._answer(call, struck)
         self._note(stream, reply)
+        if "repeat" in struck:
+            self._note(stream, self._answer(call, {}))
         _raise_after(struck)
         return _encode(reply)
 

@@ -14,6 +14,7 @@ Kind = Literal[
     "internal_error_after_effect",
     "drop_before",
     "drop_after",
+    "repeat",
     "delay",
     "fail_entries",
     "shuffle_entries",
@@ -23,6 +24,7 @@ Kind = Literal[
 
 
 _ONLY: dict[Kind, tuple[str, ...]] = {
+    "repeat": ("PutRecords",),
     "fail_entries": ("PutRecords",),
     "shuffle_entries": ("PutRecords",),
     "expire_iterators": ("GetRecords",),
@@ -35,7 +37,8 @@ class Rule(Struct, forbid_unknown_fields=True, kw_only=True):
     """One fault.
 
     ``operation`` ``*`` is every operation. ``probability`` is drawn per request; with ``count`` the rule is
-    spent after that many strikes, and a rule with neither strikes always. ``ms``: the delay, or the skew of
+    spent after that many strikes, and a rule with neither strikes always. ``repeat``: the request takes effect a
+    second time, as when a proxy sends it again, and the first answer is told. ``ms``: the delay, or the skew of
     the endpoint's clock (which holds from posting to clearing). ``fraction``: of the entries of one
     PutRecords; ``code``: their ErrorCode, or the throttle's.
     """

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from replicator.core.leasing import LeaseSettings, View, is_finished, parents_done, plan, scattered, without_marks
 from replicator.core.model import Checkpoint, Lease, LinkName, Shard, ShardId, SourceName
-from replicator.errors import Fenced, TransientError
+from replicator.errors import ConfigError, Fenced, TransientError
 from replicator.ports import LeaseStore, Source, SourceInfo, Telemetry
 from replicator.worker.listing import Listing, News, in_time
 
@@ -33,7 +33,7 @@ class ShardRunner(Protocol):
     """What runs a held shard."""
 
     async def run(self) -> None:
-        """Return when the shard is finished for all links, or after `drain`. Raises Fenced."""
+        """Return when the shard is finished for all links, or after `drain`. Raises Fenced, and ConfigError."""
 
     def checkpoints(self) -> dict[LinkName, Checkpoint]:
         """What may be stored now, or released with once `run` has returned; no I/O."""
@@ -95,7 +95,7 @@ class LeaseKeeper:
     # --- life ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Return after `drain`, when every shard was given back."""
+        """Return after `drain`, when every shard was given back. Raises ConfigError in a group: a row can't be read."""
         self._stopped.clear()
         try:
             async with asyncio.TaskGroup() as group:
@@ -328,8 +328,8 @@ class LeaseKeeper:
         """Run the shard to its end or its drain; False when it failed. The others go on, somebody takes it again."""
         try:
             await held.runner.run()
-        except Fenced:
-            raise
+        except (Fenced, ConfigError):
+            raise  # what this version can't read, this worker never will
         except Exception:
             logger.exception("shard.failed", source=self._name, shard=held.lease.shard)
             self._moved("failed")

@@ -15,7 +15,7 @@ from replicator.core.memory import COPIES
 from replicator.core.model import Checkpoint, ClaimMark, Lease, LinkName, Position, Region, ShardId, SourceName
 from replicator.core.routing import HomeRouter, Router, Routes
 from replicator.core.tag import TagKeys
-from replicator.errors import TransientError, ungrouped
+from replicator.errors import TransientError
 from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Queue, Source, Telemetry
 from replicator.worker.admission import Admission, Gate
 from replicator.worker.archiving import Archiving
@@ -148,11 +148,7 @@ class Service:
         )
 
     async def run(self) -> None:
-        """Return after `drain`. Raises ConfigError for what only an operator can change, as rows of a later format."""
-        with ungrouped():
-            await self._run()
-
-    async def _run(self) -> None:
+        """Return after `drain`."""
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(link.run()) for setup in self._sources for link in setup.links]
             background += [group.create_task(held.run()) for held in self._held.values()]

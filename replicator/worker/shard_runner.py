@@ -7,7 +7,7 @@ import structlog
 from msgspec import Struct
 
 from replicator.core.model import Checkpoint, LinkName, ShardEnd, ShardId
-from replicator.errors import Fenced
+from replicator.errors import ConfigError, Fenced, first_of
 from replicator.worker.channel import Channel
 from replicator.worker.link import Link
 from replicator.worker.shard_log import ShardLog
@@ -20,14 +20,6 @@ class RunnerSettings(Struct, frozen=True):
 
     drain_s: float
     parents_poll_s: float
-
-
-def _first_fenced(group: BaseExceptionGroup) -> Fenced | None:
-    for error in group.exceptions:
-        found = _first_fenced(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, Fenced):
-            return found
-    return None
 
 
 class LeasedShardRunner:
@@ -57,15 +49,16 @@ class LeasedShardRunner:
         self._drain_until_s = 0.0
 
     async def run(self) -> None:
-        """Return when every link has finished the shard, or after `drain`. Raises Fenced."""
+        """Return when every link has finished the shard, or after `drain`. Raises Fenced or ConfigError."""
         try:
             async with asyncio.TaskGroup() as group:
                 live = group.create_task(self._log.run())
                 await asyncio.gather(*[group.create_task(self._run_link(link)) for link in self._links])
                 live.cancel()
         except ExceptionGroup as group_error:
-            if (fenced := _first_fenced(group_error)) is not None:
-                raise Fenced(str(fenced)) from group_error
+            for kind in (Fenced, ConfigError):
+                if (found := first_of(kind, group_error)) is not None:
+                    raise kind(str(found)) from group_error
             raise
         finally:
             self.close()

@@ -106,6 +106,13 @@ def test_a_connection_dropped_after_the_effect_leaves_the_records_stored(bench: 
     assert bench.stored() == [b"stored"]
 
 
+def test_a_repeated_request_is_stored_twice_and_answered_once(bench: Bench) -> None:
+    bench.inject({"kind": "repeat", "count": 1})
+    bench.put(b"twice")
+    bench.put(b"once")
+    assert bench.stored() == [b"twice", b"twice", b"once"]
+
+
 def test_a_delayed_request_arrives_late(bench: Bench) -> None:
     bench.inject({"kind": "delay", "operation": "PutRecords", "count": 1, "ms": 300})
     sent = datetime.now(UTC)

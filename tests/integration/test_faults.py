@@ -193,6 +193,19 @@ async def test_what_aws_does_on_bad_days_neither_loses_nor_repeats_nor_reorders(
             assert {rule["kind"] for rule in rules} <= running.strikes(region).keys()
 
 
+@fault("a request with one event that comes twice")
+async def test_what_the_network_brings_twice_is_there_twice_and_nothing_else_is(tmp_path: Path, shown: Shown) -> None:
+    """PutRecords has no idempotency, so no sender can prevent the copy; what follows is not touched by it."""
+    async with trial(tmp_path, workers=1) as running:
+        running.fault(WEST, {"kind": "repeat", "count": 1})
+        await running.producer(EAST, events=1, name="alone").run(0.5)
+        async with asyncio.timeout(DEADLINE_S):
+            while not running.strikes(WEST).get("repeat"):
+                await asyncio.sleep(POLL_S)
+        await running.load_while()
+        shown(await running.verdict())
+
+
 @fault("peer down")
 async def test_a_peer_that_is_down_gets_everything_when_it_is_back(tmp_path: Path, shown: Shown) -> None:
     async with trial(tmp_path, regions=(EAST, WEST, SOUTH), workers=1) as running:

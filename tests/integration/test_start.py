@@ -1,33 +1,41 @@
 """How a worker starts where something is wrong: it says what, and does not stay for ever."""
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 
 from replicator.adapters.dynamodb_leases import ensure_table
-from replicator.aws.lease_rows import new_row
+from replicator.aws.lease_rows import FORMAT, new_row
 from replicator.aws.session import AwsSession
 from replicator.core.model import Shard, ShardId, SourceName
 
 CONFIG = """
 regions:
-  us-east-1: {{endpoints: {{kinesis: "{kinesis}", dynamodb: "{aws}"}}}}
-  eu-west-1: {{endpoints: {{kinesis: "{kinesis}"}}}}
+  us-east-1: {{endpoints: {{kinesis: "{aws}", dynamodb: "{aws}"}}}}
+  eu-west-1: {{endpoints: {{kinesis: "{aws}"}}}}
 sources: {{orders: {{stream: orders, sink: orders}}}}
 sinks: {{orders: {{stream: orders}}}}
-redis: {{url: "{redis}"}}
-leases: {{table: replicator-leases, duration_s: 3, renew_s: 1}}
-worker: {{http_port: 0, ready_within_s: {ready_within_s}}}
+redis: {{url: "redis://127.0.0.1:1/0"}}
+worker: {{http_port: 0, ready_within_s: 1}}
 quarantine: {{directory: "{folder}"}}
 """
-NO_REDIS = "redis://127.0.0.1:1/0"
+NEWER = """
+regions:
+  us-east-1: {{endpoints: {{kinesis: "{kinesis}", dynamodb: "{aws}"}}}}
+  eu-west-1: {{endpoints: {{kinesis: "{kinesis}"}}}}
+sources: {{orders: {{stream: "{stream}", sink: orders}}}}
+sinks: {{orders: {{stream: "{stream}"}}}}
+redis: {{url: "{redis}"}}
+leases: {{table: "{table}"}}
+worker: {{http_port: 0}}
+quarantine: {{directory: "{folder}"}}
+"""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
@@ -39,10 +47,6 @@ def closed_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-def config(folder: Path, *, aws: str, kinesis: str = "", redis: str = NO_REDIS, ready_within_s: int = 1) -> str:
-    return CONFIG.format(aws=aws, kinesis=kinesis or aws, redis=redis, folder=folder, ready_within_s=ready_within_s)
-
-
 def run_with(text: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     file = folder / "replicator.yaml"
     file.write_text(text)
@@ -52,7 +56,7 @@ def run_with(text: str, folder: Path, **variables: str) -> subprocess.CompletedP
 
 
 def test_a_worker_that_never_becomes_ready_exits_and_says_why(tmp_path: Path, closed_url: str) -> None:
-    done = run_with(config(tmp_path, aws=closed_url), tmp_path)
+    done = run_with(CONFIG.format(aws=closed_url, folder=tmp_path), tmp_path)
     assert done.returncode == 1
     assert "did not become ready within 1 s of its start" in done.stderr
     assert closed_url.removeprefix("http://") in done.stderr
@@ -60,7 +64,7 @@ def test_a_worker_that_never_becomes_ready_exits_and_says_why(tmp_path: Path, cl
 
 
 def test_a_tag_key_that_can_be_guessed_is_refused(tmp_path: Path, closed_url: str) -> None:
-    text = config(tmp_path, aws=closed_url) + "tag_key: {current: k1, keys: {k1: {env: TAG_K1}}}\n"
+    text = CONFIG.format(aws=closed_url, folder=tmp_path) + "tag_key: {current: k1, keys: {k1: {env: TAG_K1}}}\n"
     done = run_with(text, tmp_path, TAG_K1="short")
     assert done.returncode == 1
     assert "tag_key: the secret of tag key 'k1' has 5 bytes" in done.stderr
@@ -70,27 +74,31 @@ def test_a_tag_key_that_can_be_guessed_is_refused(tmp_path: Path, closed_url: st
 def test_a_quarantine_that_takes_nothing_is_found_at_the_start(tmp_path: Path, closed_url: str) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.touch()
-    done = run_with(config(in_the_way, aws=closed_url), tmp_path)
+    done = run_with(CONFIG.format(aws=closed_url, folder=in_the_way), tmp_path)
     assert done.returncode == 1
     assert f"quarantine.directory {in_the_way} can't be written" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-async def test_a_lease_table_of_a_later_version_ends_a_worker_with_a_word(
-    tmp_path: Path, kinesis_url: str, aws_url: str, valkey_url: str
+SHARD = "shardId-000000000000"
+
+
+@pytest.mark.parametrize("sort", [f"shard#{SHARD}", "link#orders:eu-west-1"])
+async def test_a_row_of_a_newer_version_ends_the_worker_and_says_what_to_do(
+    tmp_path: Path, kinesis_url: str, aws_url: str, valkey_url: str, new_name: Callable[[str], str], sort: str
 ) -> None:
-    """A version that was rolled back must not touch what the newer one has written."""
-    client = boto3.client("dynamodb", endpoint_url=aws_url, region_name="us-east-1")
+    stream, table = new_name("orders"), new_name("leases")
     kinesis = boto3.client("kinesis", endpoint_url=kinesis_url, region_name="us-east-1")
-    if "orders" not in kinesis.list_streams()["StreamNames"]:
-        kinesis.create_stream(StreamName="orders", ShardCount=1)
-    async with AwsSession() as aws, aws.client("dynamodb", "us-east-1", aws_url) as session:
-        await ensure_table(session, "replicator-leases")
-    row = {**new_row(SourceName("orders"), Shard(ShardId("shardId-000000000000")), "17"), "v": {"N": "9"}}
-    client.put_item(TableName="replicator-leases", Item=row)
-    text = config(tmp_path, aws=aws_url, kinesis=kinesis_url, redis=valkey_url, ready_within_s=60)
-    done = await asyncio.to_thread(run_with, text, tmp_path)
-    client.delete_table(TableName="replicator-leases")
+    kinesis.create_stream(StreamName=stream, ShardCount=1)
+    async with AwsSession().client("dynamodb", "us-east-1", aws_url) as client:
+        await ensure_table(client, table)
+        row = new_row(SourceName("orders"), Shard(ShardId(SHARD)), "0") | {"sk": {"S": sort}}
+        row |= {"v": {"N": str(FORMAT + 1)}, "start": {"S": "trim_horizon"}}
+        await client.put_item(TableName=table, Item=row)
+    text = NEWER.format(kinesis=kinesis_url, aws=aws_url, stream=stream, table=table, redis=valkey_url, folder=tmp_path)
+    done = run_with(text, tmp_path)
     assert done.returncode == 1
-    assert "row orders shard#shardId-000000000000: format version 9, this worker knows 1" in done.stderr
+    said = f"lease table {table}, row orders {sort}: format version {FORMAT + 1}, this version of replicator reads"
+    assert f"{said} {FORMAT}: upgrade this worker" in done.stderr
     assert "Traceback" not in done.stderr
+    kinesis.close()

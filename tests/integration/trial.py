@@ -33,11 +33,11 @@ class Trial:
         self.stream = environment.layout.stream
         self.readers = {r: HubReader(p.ready.kinesis, r, self.stream) for r, p in environment.regions.items()}
         self.follower = Follower(self.readers)
-        self.producers = [self._producer(region) for region in environment.regions]
+        self.producers = [self.producer(region) for region in environment.regions]
 
-    def _producer(self, region: str) -> Producer:
+    def producer(self, region: str, events: int = 500, name: str | None = None) -> Producer:
         client = StreamClient(self.environment.regions[region].ready.kinesis, region, self.stream)
-        return Producer(client, region, 500, self.ledger, keys=KEYS, rng=random.Random(region))
+        return Producer(client, region, events, self.ledger, keys=KEYS, rng=random.Random(region), name=name)
 
     async def load_while(self, *disasters: Callable[[], Awaitable[None]], seconds: float = 4.0) -> None:
         """500 events a region over the time, the disasters spread over it."""

@@ -85,8 +85,10 @@ class Checker:
         self._gone: set[tuple[str, str]] = set()
         self._deleted: set[int] = set()
         self._written: Counter[int] = Counter()
-        self._sent_twice: dict[int, Counter[str]] = defaultdict(Counter)
-        """By event and region, the copies that no sender could have prevented."""
+        self._sent_twice: dict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
+        """By event, region and incarnation, the copies that no sender could have prevented."""
+        self._been: dict[tuple[int, str], set[str]] = defaultdict(set)
+        """By event and region, the hubs on the ways by which it came."""
         self._present: dict[str, set[int]] = {region: set() for region in self.regions}
         self._last: dict[tuple[str, str, str, int], int] = {}
         self._shards: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
@@ -155,17 +157,18 @@ class Checker:
         self._keep(shard, Stored(at_s, region, key, sequence, tag["gen"], number, data))
         self._senders[number, region] = tag["path"][-1]
         self._judge_way(at_s, region, number, origin, tag)
+        self._been[number, region].update(tag["path"], (region,))
         self._judge_copy(at_s, region, shard[0], number, origin)
         if number not in self._present[region]:
             self._judge_order(at_s, region, origin, tag["gen"], key, number)
         self._present[region].add(number)
         self.missing.pop((number, region), None)
 
-    def sent_twice(self, region: str, data: bytes) -> None:
-        """The network brought a request with the event twice: one copy more may be stored, here and nowhere else."""
+    def sent_twice(self, region: str, incarnation: str, data: bytes) -> None:
+        """Of a request that came twice a copy of the event was stored, here and nowhere else."""
         number = self._number(data)
         assert number is not None, "workers write events only"
-        self._sent_twice[number][region] += 1
+        self._sent_twice[number][region, incarnation] += 1
 
     def _judge_way(self, at_s: float, region: str, number: int, origin: str, tag: dict[str, Any]) -> None:
         way = [*tag["path"], region]
@@ -182,16 +185,21 @@ class Checker:
         if copies == 1:
             return
         written, again = self._written[number], self._sent_twice[number]
-        if copies <= 1 + again[region]:
+        if copies <= 1 + again[region, incarnation]:
             self.counted["sent twice on the way"] += 1
         elif self.allowed.duplicates:
             self.counted["duplicates"] += 1
-        elif copies <= written + again.total() and self.allowed.repeats:
+        elif copies <= written + self._copies_on_its_ways(number, region) and self.allowed.repeats:
             self.counted["repeats"] += 1
         else:
             self._breach(
                 at_s, f"event {number} of {origin} was stored {copies} times in {region}, written {written} times"
             )
+
+    def _copies_on_its_ways(self, number: int, region: str) -> int:
+        """Those that the network brought to the region or to one before it, which relays each it has of them."""
+        been = self._been[number, region]
+        return sum(copies for (there, _), copies in self._sent_twice[number].items() if there in been)
 
     def _judge_order(self, at_s: float, region: str, origin: str, generation: int, key: str, number: int) -> None:
         """Events of a key keep their order as long as they take the same way: under one topology."""

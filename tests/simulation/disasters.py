@@ -14,6 +14,8 @@ from .world import Region, Worker, World
 SERVICES = ("stream", "leases", "claims", "quarantine")
 SHARDS_MAX = 4
 WORKERS_MAX = 4
+STEPS = 8
+"""So many callbacks it takes a worker at most from the answer of the claim store to the request on the wire."""
 
 
 def happen(world: World, happening: Happening) -> None:
@@ -43,26 +45,40 @@ def pause(world: World, rng: random.Random, length_s: float) -> None:
 
 def crash_in_call(world: World, rng: random.Random, length_s: float) -> None:
     """While a call to one of the services is under way, or just answered."""
+    _ambush(world, rng, lambda process: _crash(world, process, length_s))
 
-    def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
-        if worker.is_alive:
-            world.kill(worker)
-            world.later(length_s, world.start_worker, worker.region.name)
 
-    _ambush(world, rng, strike)
+def _crash(world: World, process: Process, length_s: float) -> None:
+    worker = world.worker_of(process)
+    if worker.is_alive:
+        world.kill(worker)
+        world.later(length_s, world.start_worker, worker.region.name)
 
 
 def pause_in_call(world: World, rng: random.Random, length_s: float) -> None:
     def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
+        worker = world.worker_of(process)
         world.pause(worker, length_s)
 
     _ambush(world, rng, strike)
 
 
-STEPS = 8
-"""So many callbacks it takes a worker at most from the answer of the claim store to the request on the wire."""
+def crash_at_step(world: World, rng: random.Random, length_s: float) -> None:
+    """A worker is gone at any await: so many callbacks from now, or from the answer to one of its calls."""
+    steps = rng.randint(1, rng.choice((STEPS, 40, 1000)))
+    count_down = _after_steps(steps, lambda process: _crash(world, process, length_s))
+    if rng.random() < 0.7:
+        service = rng.choice(("put", "put", "stream", "leases", "claims", "quarantine"))
+        world.network.ambushes.append(Ambush(_region(world, rng).name, service, "answered", count_down))
+    elif workers := world.running():
+        count_down(rng.choice(workers).process)
+
+
+def _after_steps(steps: int, strike: Callable[[Process], None]) -> Callable[[Process], None]:
+    def count_down(process: Process) -> None:
+        process.steps_left, process.at_step = steps, lambda: strike(process)
+
+    return count_down
 
 
 def pause_before_send(world: World, rng: random.Random, length_s: float) -> None:
@@ -75,17 +91,14 @@ def pause_before_send(world: World, rng: random.Random, length_s: float) -> None
     is_step, steps = rng.random() < 0.5, rng.randint(1, STEPS)
 
     def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
+        worker = world.worker_of(process)
         if worker.is_alive:
             world.pause(worker, length_s)
             if not [other for other in world.running() if other.region is region]:
                 world.start_worker(region.name)
 
-    def count_down(process: Process) -> None:
-        process.steps_left, process.at_step = steps, lambda: strike(process)
-
     if is_step:
-        world.network.ambushes.append(Ambush(region.name, "claims", "answered", count_down))
+        world.network.ambushes.append(Ambush(region.name, "claims", "answered", _after_steps(steps, strike)))
     else:
         world.network.ambushes.append(Ambush(region.name, "put", "leaving", strike))
 
@@ -103,7 +116,7 @@ def late_put(world: World, rng: random.Random, length_s: float) -> None:
 
 def _hold_up(world: World, rng: random.Random, region: Region) -> None:
     def strike(process: Process) -> None:
-        worker = next(worker for worker in world.workers if worker.process is process)
+        worker = world.worker_of(process)
         if not worker.is_alive:
             return
         if is_killed:
@@ -288,7 +301,10 @@ def stuck_handover(world: World, rng: random.Random, length_s: float) -> None:
 
 
 def reshard(world: World, rng: random.Random, _: float) -> None:
-    region = _region(world, rng)
+    _reshard(world, rng, _region(world, rng))
+
+
+def _reshard(world: World, rng: random.Random, region: Region) -> None:
     hub = region.hub
     is_open = [shard.id for shard in hub.list_shards() if not hub.is_closed(shard.id)]
     pairs = hub.neighbours()
@@ -301,6 +317,25 @@ def reshard(world: World, rng: random.Random, _: float) -> None:
         shard = rng.choice(is_open)
         world.note("%s splits %s", region.name, shard)
         hub.split(shard)
+
+
+def unlisted_reshard(world: World, rng: random.Random, length_s: float) -> None:
+    """A stream is resharded, and those who read it back are told of the new shards only when they are in doubt of them.
+
+    Somebody is, because some of what is written there is not answered.
+    """
+    length_s = 20.0 + 30.0 * rng.random()
+    region = _region(world, rng)
+    hub = region.hub
+    hub.old_listing = told = hub.list_shards()
+    _reshard(world, rng, region)
+
+    def tell() -> None:
+        if hub.old_listing is told:
+            hub.old_listing = None
+
+    world.later(length_s, tell)
+    _troubled(world, f"stream@{region.name}", 0.3, 6.0)
 
 
 def recreate(world: World, rng: random.Random, _: float) -> None:
@@ -405,6 +440,7 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "crash": crash,
     "crash_all": crash_all,
     "crash_in_call": crash_in_call,
+    "crash_at_step": crash_at_step,
     "pause": pause,
     "pause_in_call": pause_in_call,
     "pause_before_send": pause_before_send,
@@ -426,6 +462,7 @@ WHAT: dict[Disaster, Callable[[World, random.Random, float], None]] = {
     "repeated_requests": repeated_requests,
     "slow_network": slow_network,
     "reshard": reshard,
+    "unlisted_reshard": unlisted_reshard,
     "recreate": recreate,
     "lease_rollback": lease_rollback,
     "pause_link": pause_link,

@@ -28,8 +28,9 @@ from replicator.errors import ReplicatorError
 from .loop import OWNER, Process, VirtualLoop
 
 T = TypeVar("T")
-Again: TypeAlias = Callable[[bool], T]
-"""The effect of a request that comes again; told whether the caller hears this answer instead of the first."""
+Heard = Literal["first", "again", "none"]
+Again: TypeAlias = Callable[[Heard], T]
+"""The effect of a request that comes again; told which of its two answers the caller hears."""
 Target = str
 """``<service>@<region>``, for example ``stream@b``; services are stream, leases, claims and quarantine."""
 Fate = Literal["fine", "unsent", "request_lost", "answer_lost", "reset_before", "reset_after", "late"]
@@ -159,7 +160,9 @@ class Network:
         is_answered = fate == "fine" and soon_s > 0 and rng.random() < 0.5
         again_s = there_s + rng.random() * (soon_s if is_answered else self.climate(wire.target).late_s)
         told: Fate = "fine" if is_answered else "answer_lost"
-        self._later(again_s, self._arrive, wire, lambda: again(is_answered), answer, told, 0.01)
+        # Who waits for a request that is held up (`soon_s` is 0) has gone before it is answered.
+        heard: Heard = "again" if is_answered else "first" if fate == "fine" and soon_s > 0 else "none"
+        self._later(again_s, self._arrive, wire, lambda: again(heard), answer, told, 0.01)
         return "answer_lost" if is_answered else fate
 
     def _jam(self, wire: "Wire") -> Jam | None:

@@ -6,9 +6,10 @@ What a lost answer means to the caller follows the real adapters: `replicator.aw
 
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import TypeVar
 
+import msgspec
 import pybase64
 from msgspec.structs import replace
 
@@ -16,7 +17,7 @@ from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
-from replicator.aws.kinesis_api import GetRecordsReply, RecordReply
+from replicator.aws.kinesis_api import ChildReply, GetRecordsReply, RecordReply
 from replicator.aws.kinesis_reading import Bounds, Pace, Reading, Wanted
 from replicator.aws.lease_rows import Item
 from replicator.core.bulletin import Bulletin
@@ -39,7 +40,7 @@ from replicator.errors import Fenced, InDoubt, Misconfigured, PositionLost, Refu
 from replicator.ports import NOT_KEPT, ClaimScope, ClaimSession, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
 from . import versions
-from .network import Lost, Wire, at_once
+from .network import Heard, Lost, Wire, at_once
 from .versions import MORE_OF_A_ROW, OTHER_BYTES, Version
 
 T = TypeVar("T")
@@ -63,8 +64,10 @@ class Hub(MemoryStream):
         """A key whose entries fail."""
         self.largest_bytes = 0
         """The largest record so far."""
-        self.is_told_again = False
-        """What is stored now comes from a request that was here before."""
+        self.repeated: Sequence[Entry] = ()
+        """Those that are a copy which no sender could prevent, should they be stored now."""
+        self.old_listing: list[Shard] | None = None
+        """What is told of the shards for a while, instead of what is there."""
         super().__init__(now_ms, shards)
         self.fault = self._fault
 
@@ -73,6 +76,16 @@ class Hub(MemoryStream):
         self.largest_bytes = max(self.largest_bytes, len(entry.data))
         self._on_store(self, entry, sequence)
         return sequence
+
+    def recreate(self, shards: int = 1) -> None:
+        self.old_listing = None
+        super().recreate(shards)
+
+    def told_shards(self) -> list[Shard]:
+        return self.list_shards() if self.old_listing is None else self.old_listing
+
+    def children(self, shard: ShardId) -> list[Shard]:
+        return [child for child in self.list_shards() if shard in child.parents]
 
     def neighbours(self) -> list[tuple[ShardId, ShardId]]:
         """Open shards that can be merged."""
@@ -140,10 +153,10 @@ class WireSink:
         now_ms: Callable[[], int],
         signature_s: float,
         refuses: bytes,
-        on_denied: Callable[[Entry], None],
+        on_denied: Callable[[Entry, int], None],
         version: Version,
     ) -> None:
-        """``on_denied``: an entry was stored, and the answer that the caller hears says that it was not."""
+        """``on_denied``: an entry was stored in the stream of that time, and the caller hears that it was not."""
         self._hub = hub
         self._wire = wire
         self._putting = replace(wire, name="put")
@@ -166,22 +179,28 @@ class WireSink:
             entries = [replace(e, data=versions.tagged(e.data, e.partition_key, self._version)) for e in entries]
         dated_ms = self._now_ms() if signed_ms is None else signed_ms
         is_dated = signed_ms is not None
-        stored: set[int] = set()
+        stored: dict[int, int] = {}  # by place, the stream that took the entry when the request came first
 
         def first() -> Sequence[str | Refused | None]:
             codes = self._store(entries, dated_ms, is_dated=is_dated)
-            stored.update(place for place, code in enumerate(codes) if code is None)
+            stored.update((place, self._hub.created_ms) for place, code in enumerate(codes) if code is None)
             return codes
 
-        def again(is_answered: bool) -> Sequence[str | Refused | None]:
-            denied = set(stored) if is_answered else set()
+        def again(heard: Heard) -> Sequence[str | Refused | None]:
+            denied = dict(stored) if heard == "again" else {}
+            is_copy = [
+                stored[place] == self._hub.created_ms if place in stored else heard == "first"
+                for place in range(len(entries))
+            ]
             try:
-                codes = self._store_again(entries, dated_ms, is_dated=is_dated)
-                denied -= {place for place, code in enumerate(codes) if code is None}
+                codes = self._store_again(entries, list(compress(entries, is_copy)), dated_ms, is_dated=is_dated)
+                for place, code in enumerate(codes):
+                    if code is None:
+                        denied.pop(place, None)
                 return codes
             finally:
-                for place in sorted(denied):
-                    self._on_denied(entries[place])
+                for place, created_ms in denied.items():
+                    self._on_denied(entries[place], created_ms)
 
         try:
             return await self._putting.call(first, again)
@@ -191,13 +210,17 @@ class WireSink:
             raise TransientError("can't connect to the peer", code="connect") from exc
 
     def _store_again(
-        self, entries: Sequence[Entry], dated_ms: int, *, is_dated: bool
+        self, entries: Sequence[Entry], copies: Sequence[Entry], dated_ms: int, *, is_dated: bool
     ) -> Sequence[str | Refused | None]:
-        self._hub.is_told_again = True
+        """A copy is what the first one stored in the same stream, or what its sender heard was not stored.
+
+        Of what its sender does not know, the one that is stored is no copy: whoever is in doubt finds it.
+        """
+        self._hub.repeated = copies
         try:
             return self._store(entries, dated_ms, is_dated=is_dated)
         finally:
-            self._hub.is_told_again = False
+            self._hub.repeated = ()
 
     def _store(self, entries: Sequence[Entry], dated_ms: int, *, is_dated: bool) -> Sequence[str | Refused | None]:
         """PutRecords promises no order among the entries of one request, so they are stored in any."""
@@ -261,7 +284,7 @@ class ReadingApi:
         self._wire = wire
 
     async def shards(self) -> Sequence[Shard]:
-        return await self._call(self._hub.list_shards)
+        return await self._call(self._hub.told_shards)
 
     async def iterator(self, shard: ShardId, position: Position) -> str:
         return await self._call(lambda: f"{shard}/{self._hub.created_ms}/{self._hub.index(shard, position)}")
@@ -280,13 +303,23 @@ class ReadingApi:
             RecordReply(str(r.sequence), pybase64.b64encode(r.data).decode(), r.partition_key, r.arrival_ms / 1000)
             for r in records
         ]
-        return GetRecordsReply(replies, None if is_end else f"{shard}/{made_ms}/{following}", behind_ms)
+        if is_end:
+            children = [_child(child) for child in self._hub.children(ShardId(shard))]
+            return GetRecordsReply(replies, None, behind_ms, children)
+        return GetRecordsReply(replies, f"{shard}/{made_ms}/{following}", behind_ms)
 
     async def _call(self, effect: Callable[[], T]) -> T:
         try:
             return await self._wire.call(effect)
         except (Lost, PositionLost) as exc:
             raise TransientError(f"reading back: {exc}", code="no_answer") from exc
+
+
+def _child(shard: Shard) -> ChildReply:
+    first, last = map(str, shard.hash_range)
+    span = {"StartingHashKey": first, "EndingHashKey": last}
+    told = {"ShardId": shard.id, "ParentShards": list(shard.parents), "HashKeyRange": span}
+    return msgspec.convert(told, ChildReply)
 
 
 class WireClaims:

@@ -119,6 +119,7 @@ def _calm_down(world: World) -> None:
     for region in world.regions.values():
         region.hub.throttled = region.hub.partly = 0.0
         region.hub.hot = ""
+        region.hub.old_listing = None
     for worker in world.alive():
         world.loop.resume_process(worker.process)
     for name in world.regions:

@@ -10,25 +10,25 @@ from .network import Ambush, Network, Wire
 
 def calls(
     *, twice: float = 0.0, seed: int = 1, ambush: Callable[[VirtualLoop, Process], None] | None = None
-) -> tuple[list[tuple[float, bool]], list[str]]:
-    """When the effect of one call took place and whether again, and what the caller was told."""
+) -> tuple[list[tuple[float, str]], list[str]]:
+    """When the effect of one call took place, with the answer that is heard if it came again, and what was told."""
     loop = VirtualLoop()
     network = Network(loop, copy_context(), seed)
     process = Process("a1")
     wire = Wire(network, process, "a", "stream@b", 4.0, "put")
     network.climate("stream@b").twice = twice
-    done: list[tuple[float, bool]] = []
+    done: list[tuple[float, str]] = []
     told: list[str] = []
     if ambush is not None:
         strike = ambush
         network.ambushes.append(Ambush("a", "put", "leaving", lambda stopped: strike(loop, stopped)))
 
-    def effect(*, is_again: bool) -> str:
-        done.append((loop.now_s, is_again))
-        return "again" if is_again else "first"
+    def effect(heard: str = "") -> str:
+        done.append((loop.now_s, heard))
+        return "again" if heard else "first"
 
     async def caller() -> None:
-        told.append(await wire.call(lambda: effect(is_again=False), lambda _: effect(is_again=True)))
+        told.append(await wire.call(effect, effect))
 
     async def story() -> None:
         context = copy_context()
@@ -43,14 +43,14 @@ def calls(
 
 def test_a_request_comes_once_unless_something_on_the_way_sends_it_again() -> None:
     done, told = calls()
-    assert ([again for _, again in done], told) == ([False], ["first"])
+    assert ([heard for _, heard in done], told) == ([""], ["first"])
 
 
 def test_a_request_that_comes_twice_is_answered_once_by_either() -> None:
     answers = set()
     for seed in range(20):
         done, told = calls(twice=1.0, seed=seed)
-        assert [again for _, again in done] == [False, True]
+        assert [heard for _, heard in done] == ["", *told]
         answers.update(told)
     assert answers == {"first", "again"}
 

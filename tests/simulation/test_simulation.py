@@ -162,7 +162,7 @@ def test_the_checker_sees_duplicates_and_reordering(told: str, numbers: tuple[in
 
 def test_the_checker_counts_a_copy_that_the_network_brought_and_no_further_one() -> None:
     made = checker()
-    made.sent_twice("b", b'{"n":1}')
+    made.sent_twice("b", ANY[0], b'{"n":1}')
     for _ in range(2):
         replica(made, 1, "b")
     assert (made.breaches, made.counted["sent twice on the way"]) == ([], 1)
@@ -171,6 +171,17 @@ def test_the_checker_counts_a_copy_that_the_network_brought_and_no_further_one()
     assert "stored 2 times in c" in made.breaches.pop()
     replica(made, 1, "b")
     assert "stored 3 times in b" in made.breaches[0]
+
+
+def test_the_checker_excuses_no_copy_in_another_stream_or_off_the_way_of_the_copied_event() -> None:
+    made = checker()
+    made.allowed.repeats = True  # what stands in a hub twice may leave it twice
+    made.sent_twice("c", ANY[0], b'{"n":1}')
+    made.sent_twice("b", "an older stream", b'{"n":2}')
+    for number in (1, 1, 2, 2):
+        replica(made, number, "b")
+    assert "event 1 of a was stored 2 times in b" in made.breaches[0]
+    assert (len(made.breaches), made.counted["repeats"]) == (1, 1)
 
 
 def test_the_checker_sees_a_loop() -> None:

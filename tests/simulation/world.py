@@ -133,19 +133,19 @@ class World:
             for event in self.producing:
                 self.checker.produced(*place, event.data, event.kind)
             for text in () if self.producing else texts_of(entry.data):
-                if hub.is_told_again:
-                    self.checker.sent_twice(region, text)
+                if any(entry is copy for copy in hub.repeated):
+                    self.checker.sent_twice(region, shard[0], text)
                 self.checker.replicated(*place, text)
 
         return on_store
 
-    def _denied(self, region: str) -> Callable[[Entry], None]:
+    def _denied(self, region: str) -> Callable[[Entry, int], None]:
         """What a request stored when it came first was refused when it came again, and the sender heard only that."""
 
-        def on_denied(entry: Entry) -> None:
+        def on_denied(entry: Entry, created_ms: int) -> None:
             self.note("%s denies that it stores %s: %s", region, entry.partition_key, entry.data)
             for text in texts_of(entry.data):
-                self.checker.sent_twice(region, text)
+                self.checker.sent_twice(region, str(created_ms), text)
 
         return on_denied
 
@@ -240,6 +240,9 @@ class World:
             self.breach(f"{worker.name} ended by itself: {task.exception()!r}")
         elif worker.stopping is None:
             self.breach(f"{worker.name} ended by itself")
+
+    def worker_of(self, process: Process) -> Worker:
+        return next(worker for worker in self.workers if worker.process is process)
 
     def alive(self, region: str | None = None) -> list[Worker]:
         return [w for w in self.workers if w.is_alive and region in (None, w.region.name)]

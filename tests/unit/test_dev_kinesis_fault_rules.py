@@ -30,6 +30,13 @@ def test_entry_and_iterator_faults_wait_for_their_operation() -> None:
     assert list(faults.strike("PutRecords", "s")) == ["fail_entries"]
 
 
+def test_only_what_writes_is_repeated() -> None:
+    faults = Faults()
+    faults.add([Rule(kind="repeat")], None)
+    assert struck(faults, 1, operation="GetRecords") == [False]
+    assert struck(faults, 1) == [True]
+
+
 def test_the_same_seed_draws_the_same_faults() -> None:
     runs = []
     for _ in range(2):
