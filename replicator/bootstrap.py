@@ -26,6 +26,7 @@ from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
+from replicator.bootstrap_egress import egress_of
 from replicator.bootstrap_lake import lake_settings, open_lake
 from replicator.bootstrap_sinks import Paces, Writers, for_tables
 from replicator.bootstrap_sources import Readers
@@ -309,6 +310,7 @@ class _Builder:
             on_poison=chosen.on_poison,
             backoff_max_s=limits.backoff_max_s,
             filters=chosen.filters,
+            egress=egress_of(config, chosen, peer),
         )
         writer: Sink
         if isinstance(sink, S3SinkConfig):
