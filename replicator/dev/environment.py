@@ -124,7 +124,7 @@ class Environment:
             await _make_queues(aws, region)
         if self.layout.outlets:
             await _make_bus(aws, region)
-        if self.layout.lake:
+        if self.layout.lake or self.layout.claim_check:
             await _make_lake(aws, region)
 
     def quarantined(self) -> int:

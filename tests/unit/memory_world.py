@@ -16,7 +16,7 @@ from replicator.core.leasing import LeaseSettings
 from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName, TrimHorizon
 from replicator.core.tag import Tag, encode_tag
 from replicator.core.topology import Topologies, compile_generation, mesh
-from replicator.ports import Quarantine
+from replicator.ports import Quarantine, Sink
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
@@ -57,6 +57,7 @@ class World:
         memory_bytes: int = 64 * 1024 * 1024,
         quarantine: MemoryQuarantine | None = None,
         make_source: Callable[[MemoryStream], MemorySource] = MemorySource,
+        make_sink: Callable[[MemoryStream], Sink] = MemorySink,
     ) -> None:
         now_ms = Clock().now_ms
         self.source = MemoryStream(now_ms, shards)
@@ -68,7 +69,7 @@ class World:
             Link(
                 source=SOURCE,
                 peer=peer,
-                sink=MemorySink(stream),
+                sink=make_sink(stream),
                 settings=(settings_of or {}).get(peer, usual),
                 clock=Clock(),
                 telemetry=Silent(),
