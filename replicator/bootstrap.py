@@ -26,10 +26,12 @@ from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
+from replicator.bootstrap_claim_check import claim_checked
+from replicator.bootstrap_egress import egress_of
 from replicator.bootstrap_lake import lake_settings, open_lake
 from replicator.bootstrap_sinks import Paces, Writers, for_tables
 from replicator.bootstrap_sources import Readers
-from replicator.config import Config
+from replicator.config import Config, link_name
 from replicator.config_sinks import S3SinkConfig
 from replicator.config_sources import KinesisSourceConfig
 from replicator.core.lake import LAKE
@@ -309,13 +311,25 @@ class _Builder:
             on_poison=chosen.on_poison,
             backoff_max_s=limits.backoff_max_s,
             filters=chosen.filters,
+            egress=egress_of(config, chosen, peer),
         )
         writer: Sink
         if isinstance(sink, S3SinkConfig):
             settings = lake_settings(settings, sink)
             writer = await self._stack.enter_async_context(open_lake(config, self._region, sink, name, self._aws))
         else:
-            writer = await writers.writer(sink, peer)
+            checked = claim_checked(
+                config,
+                sink,
+                await writers.writer(sink, peer),
+                link_name(name, peer),
+                peer,
+                aws=self._aws,
+                origin_of=writers.origin_of,
+                redacted=sorted(chosen.redact),
+                telemetry=self._telemetry,
+            )
+            writer = await self._stack.enter_async_context(checked)
         return Link(
             source=name,
             peer=peer,

@@ -95,7 +95,7 @@ class Writers:
         api = await self._api(sqs_api.SERVICE, peer, self._endpoints(peer).sqs, sqs_api.PREFIX, JSON_1_0)
         return SqsSink(
             sqs_api.SqsApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
-            origin_of=self._origin_of,
+            origin_of=self.origin_of,
             message_bytes_max=sink.message_bytes_max,
         )
 
@@ -114,7 +114,7 @@ class Writers:
         return DynamoDbSink(
             dynamodb_api.DynamoDbApi(api, sink.writes_in(peer), self._limits.request_timeout_s),
             rules=sink.rules(peer),
-            origin_of=self._origin_of,
+            origin_of=self.origin_of,
             changes_of=None if sink.changes_of is None else SourceName(sink.changes_of),
         )
 
@@ -127,6 +127,6 @@ class Writers:
             self._http, self._aws, service=service, region=peer, url=url, prefix=prefix, content_type=content_type
         )
 
-    def _origin_of(self, data: bytes) -> Origin | None:
+    def origin_of(self, data: bytes) -> Origin | None:
         seen = self._sender_and_origin(data)
         return None if seen is None else seen[1]

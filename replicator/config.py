@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from replicator.config_base import FieldError, Model, Name, RegionName
+from replicator.config_egress import Redacted, ResidencyConfig
 from replicator.config_sinks import SinkConfig
 from replicator.config_sources import KinesisSourceConfig, SourceConfig
 from replicator.config_topology import TopologyConfig
+from replicator.core.egress import EgressRules
 from replicator.core.filters import FilterRules
 from replicator.core.lake import LAKE
 from replicator.core.model import LinkName, Region, SourceName
@@ -119,6 +121,8 @@ class LinkDefaults(Model):
     )
     exclude: list[dict[str, Any]] = Field([], description="Event patterns: events that match one stay")
     max_age_s: float | None = Field(None, gt=0, description="Events that arrived in the hub longer ago stay")
+    redact: Redacted = Field({}, description="Paths such as detail.customer.email: remove, mark or hash what is there")
+    residency: list[ResidencyConfig] = Field([], description="Events that must not leave the regions they are of")
 
     @field_validator("include", "exclude")
     @classmethod
@@ -134,6 +138,10 @@ class LinkDefaults(Model):
     def filters(self) -> FilterRules:
         age_max_ms = None if self.max_age_s is None else round(self.max_age_s * 1000)
         return FilterRules(self.include, self.exclude, age_max_ms)
+
+    @property
+    def egress(self) -> EgressRules:
+        return EgressRules(self.redact, [each.rule for each in self.residency])
 
 
 class LinkConfig(LinkDefaults):
@@ -240,6 +248,7 @@ class Config(Model):
     redis: RedisConfig = RedisConfig()
     leases: LeasesConfig = LeasesConfig()
     tag_key: TagKeyConfig | None = None
+    redact_key: SecretRef | None = Field(None, description="For redact: hash; the same in all regions")
     quarantine: QuarantineConfig = QuarantineConfig(directory="quarantine")
     worker: WorkerConfig = WorkerConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -298,6 +307,7 @@ class Config(Model):
         """What holds for one link: the defaults, then the overrides that match it, the more special last.
 
         What can't be read back gets what is in doubt again. A link into the lake can be paused, else it is as it is.
+        Nothing leaves the region over one into its own hub.
         """
         merged = self.link_defaults.model_dump()
         matching = [
@@ -307,6 +317,8 @@ class Config(Model):
             merged |= link.model_dump(include=link.model_fields_set & LinkDefaults.model_fields.keys())
         if peer == LAKE:
             return LinkDefaults(paused=merged["paused"], ordering="none", in_flight_max=1, in_doubt="resend")
+        if peer == here:
+            merged |= {"redact": {}, "residency": []}
         if not self.sink(source, peer).can_verify:
             merged["in_doubt"] = "resend"
         return LinkDefaults(**merged)

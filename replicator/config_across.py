@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from replicator.config import Config, LinkDefaults
 from replicator.config_in_doubt import in_doubt
 from replicator.config_lake import lakes
+from replicator.config_leaving import leaving
 from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig
 from replicator.config_sources import CdcSourceConfig, KinesisSourceConfig
 from replicator.config_streams import shared_streams
@@ -32,6 +33,7 @@ def across(document: Document, config: Config, *, is_proven: bool) -> Iterator[P
         yield from _opaque_to_buses(document, config)
         yield from written_tables(document, config)
         yield from _blind_filters(document, config)
+        yield from leaving(document, config, topologies)
         if any(topologies.hops_max(number) > 1 for number in topologies.numbers):
             yield from _relays(document, config)
 

@@ -1,17 +1,18 @@
-"""Whether the lakes of hubs fit: what they name, where they write, and what is chosen for the links there."""
+"""Whether what is kept in S3 fits: lakes of hubs and the links there, and the bodies of large events."""
 
 from collections.abc import Iterator
 
 from replicator.config import Config, LinkDefaults
-from replicator.config_sinks import S3SinkConfig
-from replicator.config_yaml import Document, Problem, dotted
+from replicator.config_sinks import ClaimCheckConfig, S3SinkConfig
+from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.lake import LAKE
 
 
 def lakes(document: Document, config: Config) -> Iterator[Problem]:
-    """Problems of `lake` of a hub, of sinks of kind s3, and of overrides for the peer `lake`."""
+    """Problems of `lake` of a hub, of sinks of kind s3, of overrides for the peer `lake`, and of `claim_check`."""
     yield from _named(document, config)
     yield from _shared(document, config)
+    yield from _opaque(document, config)
     yield from _overrides(document, config)
 
 
@@ -32,21 +33,40 @@ def _named(document: Document, config: Config) -> Iterator[Problem]:
 
 
 def _shared(document: Document, config: Config) -> Iterator[Problem]:
-    """A bucket is one region's: to the lake of another one its events would be strangers."""
+    """A bucket is one region's: to the lake of another one its events would be strangers, and bodies belong there."""
     for name, sink in config.sinks.items():
-        if not isinstance(sink, S3SinkConfig):
-            continue
-        first: dict[str, str] = {}
-        for region in config.region_names:
-            bucket = sink.writes_in(region)
-            if bucket in first:
-                yield Problem(
-                    document.value_place(("sinks", name, "bucket")),
-                    f"sinks.{name}: {first[bucket]} and {region} would share bucket '{bucket}'; give each region its "
-                    "own under buckets",
-                )
-                break
-            first[bucket] = region
+        if isinstance(sink, S3SinkConfig):
+            yield from _of_one_region(document, config, ("sinks", name), sink)
+        elif (claim_check := getattr(sink, "claim_check", None)) is not None:
+            yield from _of_one_region(document, config, ("sinks", name, "claim_check"), claim_check)
+
+
+def _of_one_region(
+    document: Document, config: Config, path: Path, buckets: S3SinkConfig | ClaimCheckConfig
+) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for region in config.region_names:
+        bucket = buckets.writes_in(region)
+        if bucket in first:
+            yield Problem(
+                document.value_place((*path, "bucket")),
+                f"{dotted(path)}: {first[bucket]} and {region} would share bucket '{bucket}'; give each region its "
+                "own under buckets",
+            )
+            return
+        first[bucket] = region
+
+
+def _opaque(document: Document, config: Config) -> Iterator[Problem]:
+    """A pointer is an event of JSON."""
+    for name, source in config.sources.items():
+        is_checked = getattr(config.sinks.get(source.sink), "claim_check", None) is not None
+        if is_checked and getattr(source, "format", "") == "opaque":
+            yield Problem(
+                document.value_place(("sources", name, "format")),
+                f"sources.{name}: claim_check of sinks.{source.sink} makes pointers of JSON, and this is opaque; "
+                "read it as json, lambda-stream or cloudevents, or name another sink",
+            )
 
 
 def _overrides(document: Document, config: Config) -> Iterator[Problem]:

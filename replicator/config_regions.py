@@ -24,7 +24,7 @@ def named_regions(data: object, path: Path) -> Iterator[tuple[Path, str, bool]]:
         for key, value in data.items():
             here = (*path, key)
             if path == ("regions",) or (
-                len(path) == 3 and path[0] in {"sources", "sinks"} and path[2] in NAMES_BY_REGION
+                len(path) in {3, 4} and path[0] in {"sources", "sinks"} and path[-1] in NAMES_BY_REGION
             ):
                 yield here, key, True
             elif key == "peer" and value == LAKE:

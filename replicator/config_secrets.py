@@ -11,14 +11,14 @@ KEY_INSTEAD = "a key must not stand in this file; write '{env: NAME}' or '{file:
 
 
 def literal_secrets(document: Document) -> Iterator[Problem]:
-    """Passwords and tag keys written out. A default in ``${NAME:default}`` is written out as well."""
+    """Passwords and keys written out. A default in ``${NAME:default}`` is written out as well."""
     for path in _redis_blocks(document.data):
         url = (*path, "url")
         if has_password(without_variables(document.raw.get(url, ""))):
             yield Problem(document.value_place(url), INSTEAD + "'url: ${REDIS_URL}'")
     for path in _references(document.data):
         if _is_written_out(_at(document.data, path)):
-            instead = KEY_INSTEAD if path[0] == "tag_key" else INSTEAD + "'password: {file: PATH}'"
+            instead = KEY_INSTEAD if path[0] in ("tag_key", "redact_key") else INSTEAD + "'password: {file: PATH}'"
             yield Problem(document.value_place(path), instead)
 
 
@@ -40,7 +40,7 @@ def unset_secrets(document: Document, environment: Mapping[str, str]) -> Iterato
 
 def is_secret(path: Path) -> bool:
     """Whether the value at ``path`` should refer to a secret, and so may be one by mistake."""
-    return "password" in path or path[:2] == ("tag_key", "keys")
+    return "password" in path or path[:2] == ("tag_key", "keys") or path[:1] == ("redact_key",)
 
 
 def has_password(url: str) -> bool:
@@ -59,6 +59,7 @@ def _is_written_out(value: object) -> bool:
 def _references(data: object) -> Iterator[Path]:
     """Where a secret is referred to, or should be."""
     yield from ((*path, "password") for path in _redis_blocks(data))
+    yield ("redact_key",)
     keys = _at(data, ("tag_key", "keys"))
     yield from (("tag_key", "keys", name) for name in (keys if isinstance(keys, dict) else ()))
 

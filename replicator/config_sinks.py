@@ -31,7 +31,27 @@ from replicator.core.table_changes import TableRules
 DAY_S = 86_400
 
 
-class KinesisSinkConfig(Model):
+class ClaimCheckConfig(Model):
+    """Where the bodies of events go that are too large for the sink: a prefix in a bucket of the peer's region."""
+
+    bucket: BucketName
+    buckets: dict[RegionName, BucketName] = Field({}, description="Regions where the bucket has another name")
+    prefix: str = Field("claim-checks/", max_length=512, description="What the names of all bodies begin with")
+
+    def writes_in(self, region: str) -> str:
+        """The bucket's name there."""
+        return self.buckets.get(region, self.bucket)
+
+
+class _Limited(Model):
+    """What all sinks have that take events up to a size."""
+
+    claim_check: ClaimCheckConfig | None = Field(
+        None, description="Larger events leave their body in S3, and a pointer goes; without, they go to quarantine"
+    )
+
+
+class KinesisSinkConfig(_Limited):
     """A stream. ``can_verify``: what is in doubt can be read back from it."""
 
     can_verify: ClassVar[bool] = True
@@ -46,7 +66,7 @@ class KinesisSinkConfig(Model):
         return self.streams.get(region, self.stream)
 
 
-class SqsSinkConfig(Model):
+class SqsSinkConfig(_Limited):
     """A queue, standard or FIFO."""
 
     can_verify: ClassVar[bool] = False
@@ -63,7 +83,7 @@ class SqsSinkConfig(Model):
         return self.queues.get(region, self.queue)
 
 
-class EventBridgeSinkConfig(Model):
+class EventBridgeSinkConfig(_Limited):
     """A bus."""
 
     can_verify: ClassVar[bool] = False

@@ -11,6 +11,7 @@ from rich.table import Table
 from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
 from replicator.bootstrap import WallClock, tag_keys
+from replicator.bootstrap_egress import egress_of
 from replicator.bootstrap_sources import Reader, Readers
 from replicator.config import Config
 from replicator.config_sources import KinesisSourceConfig
@@ -25,12 +26,14 @@ from replicator.worker.unpacking import UnpackedSource
 RECORDS_A_READ = 1000
 READ_S = 0.25
 """Between two reads of a shard, whose consumers share five a second."""
-FORWARDED = "forwarded"
+FORWARDED, REDACTED = "forwarded", "forwarded, redacted"
 SHOWN_BYTES = 120
 
 
 class Judged(Struct):
-    """How many events had which fate: `FORWARDED`, why dropped, ``quarantine: ...``; and of each the first few."""
+    """How many events had which fate: `FORWARDED`, `REDACTED`, why dropped, ``quarantine: ...``; and of each the first
+    few: as they stand in the hub, and what would leave of those that are redacted.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[bytes]] = field(default_factory=dict)
@@ -58,7 +61,9 @@ class _Trial:
         topologies = config.topologies()
         self._config, self._region, self._topologies = config, region, topologies
         self._router = Router(topologies, region, peer)
-        self._filter = Filter(config.link(self.source, region, peer).filters)
+        chosen = config.link(self.source, region, peer)
+        self._filter = Filter(chosen.filters)
+        self._egress = egress_of(config, chosen, peer)
 
     def preparer(self, reader: Reader, incarnation: str, shard: Shard) -> Preparer:
         return Preparer(
@@ -70,19 +75,32 @@ class _Trial:
             clock=WallClock(),
         )
 
-    def fate(self, prepared: Prepared, now_ms: int) -> str:
-        if prepared.poison is not None:
-            return f"quarantine: {prepared.poison.reason}"
-        assert prepared.route is not None, "only poison has none"
+    def fate(self, prepared: Prepared, now_ms: int) -> tuple[str, bytes]:
+        """And the bytes that show it."""
+        data = prepared.record.data
         try:
-            decision = self._router.decide(prepared.route)
+            fate = self._kept_back(prepared, now_ms)
+            if fate is not None or self._egress is None:
+                return fate or FORWARDED, data
+            assert prepared.route is not None, "only poison has none"
+            leaving = self._egress.leaving(data, prepared.route.origin)
         except PoisonEvent as exc:
-            return f"quarantine: {exc.reason}"
+            return f"quarantine: {exc.reason}", data
+        if isinstance(leaving, Drop):
+            return leaving.reason, data
+        return FORWARDED if leaving is data else REDACTED, leaving
+
+    def _kept_back(self, prepared: Prepared, now_ms: int) -> str | None:
+        """Why it does not go. Raises PoisonEvent."""
+        if prepared.poison is not None:
+            raise prepared.poison.anew()
+        assert prepared.route is not None, "only poison has none"
+        decision = self._router.decide(prepared.route)
         if isinstance(decision, Drop):
             return decision.reason
         assert decision is FORWARD
         record = prepared.record
-        return self._filter.why_not(record.data, now_ms - record.arrival_ms) or FORWARDED
+        return self._filter.why_not(record.data, now_ms - record.arrival_ms)
 
 
 async def judged(config: Config, region: Region, link: str, *, since_s: float, examples_max: int) -> Judged:
@@ -100,7 +118,7 @@ async def judged(config: Config, region: Region, link: str, *, since_s: float, e
                 while True:
                     page = await source.read(cursor, RECORDS_A_READ)
                     for prepared in preparer.prepare(page):
-                        found.take(trial.fate(prepared, now_ms), prepared.record.data, examples_max)
+                        found.take(*trial.fate(prepared, now_ms), examples_max)
                     if page.next is None or page.behind_ms == 0:
                         break
                     cursor = page.next

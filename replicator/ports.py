@@ -191,6 +191,14 @@ class Sink(Protocol):
         ...
 
 
+class Bodies(Protocol):
+    """Where bodies of events are kept that are too large for a sink (`core.claim_check`)."""
+
+    async def put(self, name: str, body: bytes) -> None:
+        """Store durably; safe to repeat: under a name is always the same. Raises TransientError, Misconfigured."""
+        ...
+
+
 # --- stores --------------------------------------------------------------------------------------------------------
 
 

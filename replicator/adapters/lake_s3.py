@@ -2,18 +2,17 @@
 
 import asyncio
 import time
-from base64 import b64encode
 from collections.abc import Awaitable, Sequence
-from hashlib import sha256
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from replicator.aws.never_read_back import NeverReadBack
+from replicator.aws.s3_objects import put_object
 from replicator.core.lake import LakeObject, objects_of
 from replicator.core.model import SourceName
 from replicator.core.peer_clock import PeerTime
-from replicator.errors import Misconfigured, Refused, StoreUnavailable, TransientError
+from replicator.errors import Refused, StoreUnavailable
 from replicator.ports import Entry, SinkLimits
 
 RECORDS_MAX = 5_000
@@ -22,16 +21,6 @@ LISTED_MAX = 1000
 LINE_BYTES_MAX = 64 * 1024 * 1024
 """A record of 10 MiB whose every byte JSON writes as six. S3 itself takes 5 GiB in one PutObject (Amazon S3 User
 Guide, "Uploading objects")."""
-PASSING = {
-    "SlowDown": "throttled",
-    "Throttling": "throttled",
-    "ThrottlingException": "throttled",
-    "RequestTimeout": "timeout",
-    "OperationAborted": "busy",
-    "BadDigest": "bad_digest",
-    "XAmzContentChecksumMismatch": "bad_digest",
-}
-"""Our codes for refusals that are over by themselves (Amazon S3 API Reference, "List of error codes")."""
 
 
 class S3Lake(NeverReadBack):
@@ -61,16 +50,8 @@ class S3Lake(NeverReadBack):
 
     async def _put(self, held: LakeObject) -> None:
         # Compressing megabytes in the event loop would hold up every other link.
-        body, checksum = await asyncio.to_thread(_sealed, held)
-        name = f"{self._prefix}{held.name}"
-        try:
-            await self._client.put_object(
-                Bucket=self._bucket, Key=name, Body=body, ContentType="application/gzip", ChecksumSHA256=checksum
-            )
-        except ClientError as exc:
-            raise _refusal(f"lake s3://{self._bucket}/{name}: {exc}", exc) from exc
-        except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
-            raise TransientError(f"lake s3://{self._bucket}/{name}: {exc}", code="no_answer") from exc
+        body = await asyncio.to_thread(held.body)
+        await put_object(self._client, "lake", self._bucket, f"{self._prefix}{held.name}", body, "application/gzip")
 
     async def peer_time(self) -> PeerTime:
         """Our own clock: nothing depends on the peer's where nothing is in doubt."""
@@ -110,20 +91,3 @@ class S3LakeReader:
             return await call
         except (ClientError, BotoCoreError, HTTPClientError, OSError, TimeoutError) as exc:
             raise StoreUnavailable(f"lake s3://{self._bucket}/{self._prefix}{name}: {exc}") from exc
-
-
-def _sealed(held: LakeObject) -> tuple[bytes, str]:
-    """The body, and the checksum by which S3 refuses one that was damaged on its way."""
-    body = held.body()
-    return body, b64encode(sha256(body).digest()).decode()
-
-
-def _refusal(text: str, exc: ClientError) -> TransientError:
-    code = str(exc.response.get("Error", {}).get("Code", ""))
-    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in PASSING:
-        return TransientError(text, code=PASSING[code])
-    if not 400 <= status < 500:
-        return TransientError(text)
-    advice = "allow the role of the task s3:PutObject there, or correct the bucket in the configuration"
-    return Misconfigured(f"{text}; {advice}", code=code)

@@ -18,7 +18,9 @@ Level = Literal["debug", "info", "warning", "error"]
 
 OURS: Final = "replicator"
 MASK: Final = "***"
-_SECRET_KEY: Final = re.compile(r"(?i)(password|passwd|secret|credential|authorization|tag_key|token|api_?key)")
+_SECRET_KEY: Final = re.compile(
+    r"(?i)(password|passwd|secret|credential|authorization|(tag|redact)_key|token|api_?key)"
+)
 _SECRET_TEXT: Final = re.compile(
     r"(?<=://)[^/\s@'\"]*(?=@)"  # user and password in a URL
     r"|(?i:(?<=signature=)[0-9a-f]{64})"  # a request signature

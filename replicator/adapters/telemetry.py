@@ -49,6 +49,8 @@ INSTRUMENTS: Final = (
     _per_source("lease_moves_total", "counter", "leases", "Leases taken, handed over or lost.", "kind"),
     _per_link("events_forwarded_total", "counter", "events", "Events the peer acknowledged."),
     _per_link("events_packed_total", "counter", "events", "Events forwarded in a KPL aggregate with others."),
+    _per_link("events_redacted_total", "counter", "events", "Events of which something was redacted before they left."),
+    _per_link("events_claim_checked_total", "counter", "events", "Bodies of large events that were stored in S3."),
     _per_link("events_dropped_total", "counter", "events", "Events that rightly were not sent.", "reason"),
     _per_link("events_quarantined_total", "counter", "events", "Poison events put away.", "reason"),
     _per_link("conflicts_total", "counter", "events", "Changes that lost against another region's, reported."),

@@ -27,6 +27,8 @@ has begun to raise it to 1 MB."""
 TIME_BYTES = 14
 """What a Time counts there, however it is written."""
 SOURCE_CHARACTERS_MAX, DETAIL_TYPE_CHARACTERS_MAX = 256, 128
+ADDED_BYTES_MAX = 4 * (SOURCE_CHARACTERS_MAX + DETAIL_TYPE_CHARACTERS_MAX) + TIME_BYTES
+"""What an entry may count more than the event it was made of."""
 RESERVED_SOURCE = "aws."
 
 XRAY_TRACE = pattern(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24}(;Parent=[0-9a-f]{16})?(;Sampled=[01?])?")

@@ -135,7 +135,7 @@ class Environment:
             await _make_queue(aws, region, OUTLET_QUEUE)
             # What replication puts on the bus is read from a queue of the bus's name.
             await _make_bus(aws, region, OUTLET_BUS, OUTLET_BUS, REPLICAS)
-        if self.layout.lake:
+        if self.layout.lake or self.layout.claim_check:
             await _make_lake(aws, region)
 
     def quarantined(self) -> int:

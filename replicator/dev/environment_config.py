@@ -52,6 +52,8 @@ class Layout:
     """Whether the hubs' events go to two queues, FIFO and standard, and a bus of every other region as well."""
     lake: bool = False
     """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
+    claim_check: bool = False
+    """Whether the bodies of events of more than 2 KiB go to that bucket of the peer."""
 
 
 def render_config(layout: Layout) -> str:
@@ -67,6 +69,7 @@ def render_config(layout: Layout) -> str:
         lake=", lake: lake" if layout.lake else "",
         lake_sink=_lake_sink(layout) if layout.lake else "",
         queue_sources=QUEUE_LINES if layout.queue else "",
+        claim_check=CLAIM_CHECK.format(buckets=_buckets(layout)) if layout.claim_check else "",
         cdc_sources="".join(CDC_LINE.format(format=name) for name in CDC_FORMATS) if layout.cdc else "",
         outlet_sources=OUTLET_SOURCES.format(layout=layout) if layout.outlets else "",
         outlet_sinks=OUTLET_SINKS if layout.outlets else "",
@@ -96,8 +99,11 @@ def lake_bucket(region: str) -> str:
 
 
 def _lake_sink(layout: Layout) -> str:
-    buckets = ", ".join(f"{region}: {lake_bucket(region)}" for region in layout.regions)
-    return f"  lake: {{kind: s3, bucket: orders-lake, linger_s: 1, buckets: {{{buckets}}}}}\n"
+    return f"  lake: {{kind: s3, bucket: orders-lake, linger_s: 1, buckets: {_buckets(layout)}}}\n"
+
+
+def _buckets(layout: Layout) -> str:
+    return f"{{{', '.join(f'{region}: {lake_bucket(region)}' for region in layout.regions)}}}"
 
 
 def _table_source(layout: Layout) -> str:
@@ -153,6 +159,8 @@ OUTLET_SINKS = f"""\
   replicas-bus: {{kind: eventbridge, bus: {OUTLET_BUS}, detail_type: change}}
 """
 
+CLAIM_CHECK = ", record_bytes_max: 2048, claim_check: {{bucket: orders-lake, buckets: {buckets}}}"
+
 TABLE_LINE = """\
   {name}: {{kind: dynamodb, table: {table}, mode: {mode}, start: trim_horizon, sink: hub}}
 """
@@ -178,7 +186,7 @@ sources:
   {source}: {{kind: kinesis, stream: {layout.stream}, format: json, start: trim_horizon, sink: hub{lake}}}
 {table_source}{queue_sources}{cdc_sources}{outlet_sources}
 sinks:
-  hub: {{kind: kinesis, stream: {layout.stream}}}
+  hub: {{kind: kinesis, stream: {layout.stream}{claim_check}}}
 {outlet_sinks}{table_sink}{lake_sink}
 link_defaults:
   aggregate: {layout.aggregate}

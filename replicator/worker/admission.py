@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import structlog
 
 from replicator.core.convergence import CONFLICT
+from replicator.core.egress import RESIDENCY, Egress
 from replicator.core.filters import Filter
 from replicator.core.quarantine_document import Quarantined
 from replicator.core.routing import FORWARD, Drop, Forward, HomeRouter, Route, Router
@@ -117,6 +118,7 @@ class Admission(Gate):
         self._router = router
         rules = link.settings.filters
         self._filter = None if rules.is_idle else Filter(rules)
+        self._egress = link.settings.egress
         self._open: dict[bytes, Item] = {}
         self._decided: dict[Route | None, Forward | Drop] = {}
 
@@ -125,6 +127,7 @@ class Admission(Gate):
         drops: Counter[str] = Counter()
         items: list[Item] = []
         under_way, decided, holds = self._open, self._decided, len(self._held) > 0
+        egress = self._egress
         if self._filter is not None:
             records = self._filtered(self._filter, records, drops)
         self._preparer.encode_plain(records, self._leaving(records))
@@ -135,6 +138,11 @@ class Admission(Gate):
                     drops[decision.reason] += 1
                     continue
                 entry = prepared.entry or self._entry(prepared)
+                leaving = entry if egress is None else self._egressed(egress, entry, prepared)
+                if leaving is None:
+                    drops[RESIDENCY] += 1
+                    continue
+                entry = leaving
                 key = entry.partition_key
                 size = len(entry.data) + (len(key) if key.isascii() else len(key.encode()))
                 if size > self._size_max:
@@ -182,6 +190,17 @@ class Admission(Gate):
         """The routes of events born here that lead over this link."""
         routes = {prepared.route for prepared in records if prepared.event_id is not None}
         return [route for route in routes if route is not None and self._decision(route) is FORWARD]
+
+    def _egressed(self, egress: Egress, entry: Entry, prepared: Prepared) -> Entry | None:
+        """What leaves over this link alone; None: nothing does. Raises PoisonEvent."""
+        assert prepared.route is not None, "poison never leaves"
+        data = egress.leaving(entry.data, prepared.route.origin)
+        if data is entry.data:
+            return entry
+        if isinstance(data, Drop):
+            return None
+        self._link.count("events_redacted_total")
+        return Entry(data, entry.partition_key)
 
     def _decide(self, prepared: Prepared) -> Forward | Drop:
         """Raises PoisonEvent."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from replicator.core.egress import Egress
 from replicator.core.filters import FilterRules
 from replicator.core.in_doubt import SIGNATURE_WINDOW_MS, FenceRules
 from replicator.core.model import LinkName, Region, SourceName
@@ -64,6 +65,7 @@ class LinkSettings(Struct, frozen=True):
     backoff_max_s: float = 20.0
     misconfigured_wait_s: float = 5.0
     filters: FilterRules = FilterRules()
+    egress: Egress | None = None
     linger_s: float = 0.0
     is_lake: bool = False
 

@@ -14,13 +14,17 @@ regions: {us-east-1: {endpoints: {kinesis: "URL"}}, eu-west-1: {}}
 sources: {orders: {stream: STREAM, sink: hub}}
 sinks: {hub: {stream: STREAM}}
 links:
-  - {source: orders, peer: eu-west-1, from: us-east-1, exclude: [{pii: [{exists: true}]}]}
+  - source: orders
+    peer: eu-west-1
+    exclude: [{pii: [{exists: true}]}]
+    redact: {who.email: mark}
+    residency: [{within: [us-*], paths: [card]}]
 """
 
 
 @pytest.fixture
 def config(kinesis_url: str, new_name: Callable[[str], str], tmp_path: Path) -> Path:
-    """A hub with five records."""
+    """A hub with nine records."""
     stream = new_name("filtered")
     client = kinesis_client(kinesis_url, "us-east-1")
     client.create_stream(StreamName=stream, ShardCount=2)
@@ -31,6 +35,10 @@ def config(kinesis_url: str, new_name: Callable[[str], str], tmp_path: Path) -> 
         b'{"id":"2","pii":"x"}',
         b'{"id":"3"}',
         b"no json",
+        b'{"id":"4","who":{"email":"jo@x.eu","n":1.50}}',
+        b'{"id":"5","who":"COMPRESSEDH4sI"}',
+        b'{"id":"6","card":"4111"}',
+        b'{"id":"7","card":null}',
         json.dumps({"_replicator": {**replica, "path": ["eu-west-1"]}, "id": "r"}).encode(),
     ]
     for number, body in enumerate(bodies):
@@ -45,7 +53,16 @@ def test_every_event_has_its_fate(config: Path, capsys: pytest.CaptureFixture[st
     command = ["filter", "--config", str(config), "--region", "us-east-1", "--link", "orders:eu-west-1"]
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"forwarded": 2, "excluded": 1, "no_route": 1, "quarantine: not_json": 1}
+    assert found["counts"] == {
+        "forwarded": 3,
+        "forwarded, redacted": 1,
+        "excluded": 1,
+        "no_route": 1,
+        "quarantine: not_json": 1,
+        "quarantine: unredactable": 1,
+        "quarantine: residency": 1,
+    }
+    assert found["examples"]["forwarded, redacted"] == ['{"id":"4","who":{"email":"[redacted]","n":1.50}}']
     assert found["examples"]["excluded"] == ['{"id":"2","pii":"x"}']
     assert main(command) == 0
     assert "excluded" in capsys.readouterr().out

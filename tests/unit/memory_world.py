@@ -4,7 +4,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_leases import MemoryLeases
@@ -15,7 +16,7 @@ from replicator.core.leasing import LeaseSettings
 from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName, TrimHorizon
 from replicator.core.tag import Tag, encode_tag
 from replicator.core.topology import Topologies, compile_generation, mesh
-from replicator.ports import Quarantine
+from replicator.ports import Quarantine, Sink
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
@@ -52,21 +53,24 @@ class World:
         regions: Sequence[Region] = REGIONS,
         shards: int = 2,
         settings: LinkSettings | None = None,
+        settings_of: Mapping[Region, LinkSettings] | None = None,
         memory_bytes: int = 64 * 1024 * 1024,
         quarantine: MemoryQuarantine | None = None,
         make_source: Callable[[MemoryStream], MemorySource] = MemorySource,
+        make_sink: Callable[[MemoryStream], Sink] = MemorySink,
     ) -> None:
         now_ms = Clock().now_ms
         self.source = MemoryStream(now_ms, shards)
         self.peers = {peer: MemoryStream(now_ms, 1) for peer in regions[1:]}
         self.quarantine = quarantine or MemoryQuarantine()
         rng = random.Random(1)
+        usual = settings or LinkSettings(backoff_base_s=0.01, backoff_max_s=0.1, in_doubt_wait_s=0.0)
         links = tuple(
             Link(
                 source=SOURCE,
                 peer=peer,
-                sink=MemorySink(stream),
-                settings=settings or LinkSettings(backoff_base_s=0.01, backoff_max_s=0.1, in_doubt_wait_s=0.0),
+                sink=make_sink(stream),
+                settings=(settings_of or {}).get(peer, usual),
                 clock=Clock(),
                 telemetry=Silent(),
                 rng=rng,
@@ -97,6 +101,10 @@ class World:
         stream = self.peers[peer]
         records = [record for shard in stream.list_shards() for record in stream.records(shard.id)]
         return [(record.partition_key, int(json.loads(record.data)["id"])) for record in records]
+
+    def stored(self, peer: Region) -> list[dict[str, Any]]:
+        stream = self.peers[peer]
+        return [json.loads(record.data) for shard in stream.list_shards() for record in stream.records(shard.id)]
 
     def ids(self, peer: Region) -> list[str]:
         return [str(number) for _, number in self.numbers(peer)]

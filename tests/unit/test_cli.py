@@ -90,6 +90,8 @@ def test_config_show_prints_what_holds_in_one_region(capsys: pytest.CaptureFixtu
         "include": [],
         "exclude": [],
         "max_age_s": None,
+        "redact": {},
+        "residency": [],
     }
 
 

@@ -117,6 +117,20 @@ WRONG = [
     ("table_sink_read_by_another", 8, 9, "table 'orders' of eu-west-1 is written by sinks.orders, and would be told"),
     ("table_sink_verify", 9, 46, "a sink of kind dynamodb can't; leave it out"),
     ("tombstones_too_short", 9, 83, "(777600) must be more than lag_max_s and replay_horizon_s together (777600)"),
+    ("claim_check_of_two_regions", 4, 44, "sinks.hub.claim_check: eu-west-1 and us-east-1 would share bucket"),
+    ("claim_check_of_opaque", 2, 52, "claim_check of sinks.hub makes pointers of JSON, and this is opaque"),
+    ("claim_check_alias", 4, 81, "'ireland' is no canonical AWS region name, write 'eu-west-1'"),
+    ("claim_check_of_a_table", 5, 42, "unknown key 'claim_check' in sinks.table"),
+    ("redact_of_opaque", 5, 3, "sources.orders is opaque, and in bytes of any kind nothing is found"),
+    ("residency_of_opaque", 5, 39, "sources.orders is opaque, and in bytes of any kind nothing is found"),
+    ("redact_the_id", 4, 17, "without its own 'id' an event of sources.orders is none, or another one; leave it"),
+    ("redact_the_tag", 4, 42, "'_replicator.id' is in the tag, without which the event would come back"),
+    ("redact_twice", 4, 25, "'a' is there twice, or another path leads into it; the shorter one is enough"),
+    ("redact_no_path", 4, 32, "'a..b' is no path such as detail.customer.email"),
+    ("redact_a_table", 11, 36, "sources.hub fills tables that are kept equal, and what lacks something is not"),
+    ("hash_without_key", 4, 17, "hash needs a secret, and there is no 'redact_key: {env: NAME}'"),
+    ("literal_redact_key", 4, 13, "a key must not stand in this file; write '{env: NAME}' or '{file: PATH}'"),
+    ("residency_nowhere", 5, 16, "'euw-*' is none of the regions: eu-west-1, us-east-1"),
     ("relay_reads_elsewhere", 3, 34, "this topology relays, but in ap-southeast-2 its sink is stream 'hub'"),
 ]
 UNLIKE = "table_sink_unlike_its_source"
@@ -357,3 +371,13 @@ def test_a_lake_is_one_more_link_that_can_be_paused_and_is_as_it_is_else() -> No
 def test_every_link_to_a_table_has_connections_of_its_own() -> None:
     assert for_tables(load(str(GOOD / "mesh.yaml"), {}), Region("us-east-1")) == 0
     assert for_tables(load(str(GOOD / "tables.yaml"), {}), Region("us-east-1")) == 2 * PUTS_MAX
+
+
+def test_nothing_leaves_over_links_into_the_own_hub_and_the_lake() -> None:
+    config = load(str(GOOD / "leaving.yaml"), {})
+    assert config.link("orders", "us-east-1", "us-east-1").egress.is_idle
+    assert config.link("hub", "us-east-1", LAKE).egress.is_idle
+    out = config.link("hub", "eu-west-1", "eu-central-1").egress.towards(Region("eu-central-1"))
+    assert out.redact
+    assert [rule.within for rule in out.residency] == [("us-east-1",)]
+    assert not config.link("events", "eu-central-1", "eu-west-1").egress.redact

@@ -1,0 +1,123 @@
+"""A sink whose events may be larger than it takes: their bodies are stored first, and pointers to them are sent.
+
+How it works: around any sink. Large entries of a request are checked in (`core.claim_check`) and go as pointers with
+the others, so that there is one request, one fence and one answer, as without. Readings back look at tags, which
+pointers bear.
+
+Why it is safe: an entry whose body could not be stored is answered as one that failed singly; its lane alone waits and
+the others go on. A body that is stored again, by this worker or by one that was thought dead, is the same object.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
+
+from msgspec.structs import replace
+
+from replicator.core.claim_check import Cloakroom
+from replicator.core.model import Origin
+from replicator.core.outcome import Outcome
+from replicator.core.peer_clock import PeerTime
+from replicator.errors import Refused, TransientError
+from replicator.ports import Bodies, Entry, Found, Sink, SinkLimits
+from replicator.worker.condition import Condition
+
+EVENT_BYTES_MAX = 16 * 1024 * 1024
+"""More than any source holds: a record of Kinesis has up to 10 MiB."""
+AT_ONCE = 8
+REMEMBERED_MAX = 1000
+"""Names of bodies stored last: a request that is repeated stores nothing again, or a slow upload would make each
+repetition late again."""
+
+
+class CheckingSink:
+    """Implements `ports.Sink`. ``spare_bytes``: what ``sink`` may add to an event. ``on_stored``: told of each body."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        bodies: Bodies,
+        cloakroom: Cloakroom,
+        *,
+        origin_of: Callable[[bytes], Origin | None],
+        condition: Condition,
+        on_stored: Callable[[], None],
+        spare_bytes: int = 0,
+    ) -> None:
+        self._sink = sink
+        self._bodies = bodies
+        self._cloakroom = cloakroom
+        self._origin_of = origin_of
+        self._condition = condition
+        self._on_stored = on_stored
+        self._record_bytes_max = sink.limits.record_bytes_max - spare_bytes
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._stored: dict[str, None] = {}
+
+    @property
+    def limits(self) -> SinkLimits:
+        return replace(self._sink.limits, record_bytes_max=EVENT_BYTES_MAX)
+
+    async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[Outcome]:
+        large = [place for place, entry in enumerate(entries) if self._is_large(entry)]
+        if not large:
+            return await self._sink.put(entries, signed_ms=signed_ms)
+        leaving: list[Entry | str | Refused] = list(entries)
+        checked = await asyncio.gather(*(self._check_in(entries[place]) for place in large))
+        for place, entry in zip(large, checked, strict=True):
+            leaving[place] = entry
+        sent = [entry for entry in leaving if isinstance(entry, Entry)]
+        results = iter(await self._sink.put(sent, signed_ms=signed_ms) if sent else ())
+        return [next(results) if isinstance(entry, Entry) else entry for entry in leaving]
+
+    def _is_large(self, entry: Entry) -> bool:
+        return len(entry.data) + len(entry.partition_key.encode()) > self._record_bytes_max
+
+    async def _check_in(self, entry: Entry) -> Entry | str | Refused:
+        """The pointer; else why there is none: the code of what passes, or for good."""
+        origin = self._origin_of(entry.data)
+        try:
+            checked = await asyncio.to_thread(self._cloakroom.check_in, entry.data, origin)
+        except ValueError as exc:
+            return Refused(f"too large for the sink, and no event to be checked in: {exc}", reason="oversize")
+        pointer = Entry(checked.pointer, entry.partition_key)
+        if self._is_large(pointer):
+            why = "too large for the sink, and what a pointer keeps of it (members of up to 1 KiB) is so as well"
+            return Refused(why, reason="oversize")
+        try:
+            await self._store(checked.name, checked.body)
+        except TransientError as exc:
+            self._condition.failed(str(exc))
+            return exc.code
+        return pointer
+
+    async def _store(self, name: str, body: bytes) -> None:
+        if name in self._stored:
+            return
+        async with self._slots:
+            await self._bodies.put(name, body)
+        self._condition.succeeded()
+        self._on_stored()
+        self._stored[name] = None
+        for oldest in list(islice(self._stored, max(0, len(self._stored) - REMEMBERED_MAX))):
+            del self._stored[oldest]
+
+    async def peer_time(self) -> PeerTime:
+        return await self._sink.peer_time()
+
+    async def refuses(self, dated_ms: int) -> bool:
+        return await self._sink.refuses(dated_ms)
+
+    async def read_back(
+        self,
+        since_ms: int,
+        origin_of: Callable[[bytes], Origin | None],
+        *,
+        records_max: int,
+        bytes_max: int | None = None,
+        until_ms: int | None = None,
+        keys: Collection[str] | None = None,
+    ) -> Found:
+        return await self._sink.read_back(
+            since_ms, origin_of, records_max=records_max, bytes_max=bytes_max, until_ms=until_ms, keys=keys
+        )
