@@ -102,6 +102,7 @@ def inputs() -> dict[str, Any]:
         "sink_table_arns": [SINK_TABLE],
         "quarantine_s3": {"bucket": "lake", "prefix": "quarantine/"},
         "lake_s3": {"bucket": "lake", "prefix": "events/"},
+        "claim_check_s3": [{"bucket": "bodies", "prefix": "claim-checks/"}],
         "kms": {
             "lease_table": KEY,
             "sources": [KEY],
@@ -109,6 +110,7 @@ def inputs() -> dict[str, Any]:
             "sink_tables": [f"{KEY}5"],
             "quarantine": f"{KEY}3",
             "lake": f"{KEY}4",
+            "claim_checks": [f"{KEY}6"],
             "secrets": [KEY],
         },
     }
@@ -233,9 +235,10 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
         "Leases": (table, {applied["aws_dynamodb_table.leases"]["arn"]}),
         "Quarantine": ({"s3:PutObject"}, {"arn:aws:s3:::lake/quarantine/*"}),
         "Lake": ({"s3:PutObject"}, {"arn:aws:s3:::lake/events/*"}),
+        "ClaimChecks": ({"s3:PutObject"}, {"arn:aws:s3:::bodies/claim-checks/*"}),
         "QuarantineMarks": ({"s3:ListBucket"}, {"arn:aws:s3:::lake"}),
         "Decrypt": ({"kms:Decrypt"}, {KEY, f"{KEY}2"}),
-        "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3", f"{KEY}4"}),
+        "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3", f"{KEY}4", f"{KEY}6"}),
         "LeasesKey": (table_key, {KEY}),
         "SinkTablesKey": (table_key, {f"{KEY}5"}),
     }
@@ -325,6 +328,7 @@ def test_the_health_check_is_a_python_program_that_fails_when_nobody_answers(
         ({"redis_url": None}, "Give either redis_url or create_redis"),
         ({"quarantine_s3": {"bucket": "lake", "prefix": "*"}}, "must end in a slash"),
         ({"lake_s3": {"bucket": "lake", "prefix": "*"}}, "The lake's prefix must end in a slash"),
+        ({"claim_check_s3": [{"bucket": "b", "prefix": "*"}]}, "The prefixes of claim checks must end in a slash"),
         ({"hub_stream": {"name": "orders", "shard_count": 0}}, "at least 1 shard"),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",

@@ -249,6 +249,17 @@ data "aws_iam_policy_document" "task" {
     }
   }
 
+  # Bodies of large events, in the peer regions; who reads them are the consumers there.
+  dynamic "statement" {
+    for_each = length(var.claim_check_s3) > 0 ? [1] : []
+
+    content {
+      sid       = "ClaimChecks"
+      actions   = ["s3:PutObject"]
+      resources = [for place in var.claim_check_s3 : "arn:${data.aws_partition.current.partition}:s3:::${place.bucket}/${place.prefix}*"]
+    }
+  }
+
   dynamic "statement" {
     for_each = length(local.decrypt_keys) > 0 ? [1] : []
 
@@ -307,5 +318,5 @@ data "aws_iam_policy_document" "task" {
 locals {
   # Sinks are decrypted too: an event in doubt is looked for in the peer's stream.
   decrypt_keys = distinct(concat(var.kms.sources, compact([var.kms.hub_stream]), var.kms.sinks))
-  encrypt_keys = distinct(concat(var.kms.sinks, compact([var.kms.quarantine, var.kms.lake])))
+  encrypt_keys = distinct(concat(var.kms.sinks, var.kms.claim_checks, compact([var.kms.quarantine, var.kms.lake])))
 }

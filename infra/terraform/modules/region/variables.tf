@@ -338,18 +338,34 @@ variable "lake_s3" {
   }
 }
 
+variable "claim_check_s3" {
+  description = "Where bodies of events go that are too large for sinks with claim_check: buckets of the peer regions, each with a key prefix (ending in a slash)."
+  type = list(object({
+    bucket = string
+    prefix = string
+  }))
+  default  = []
+  nullable = false
+
+  validation {
+    condition     = alltrue([for place in var.claim_check_s3 : can(regex("^[^*?]+/$", place.prefix))])
+    error_message = "The prefixes of claim checks must end in a slash and hold no wildcards."
+  }
+}
+
 variable "kms" {
-  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, tables that are written, the quarantine bucket, the lake's bucket, the secrets, the logs."
+  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, tables that are written, the quarantine bucket, the lake's bucket, buckets of claim checks, the secrets, the logs."
   type = object({
-    lease_table = optional(string)
-    hub_stream  = optional(string)
-    sources     = optional(list(string), [])
-    sinks       = optional(list(string), [])
-    sink_tables = optional(list(string), [])
-    quarantine  = optional(string)
-    lake        = optional(string)
-    secrets     = optional(list(string), [])
-    logs        = optional(string)
+    lease_table  = optional(string)
+    hub_stream   = optional(string)
+    sources      = optional(list(string), [])
+    sinks        = optional(list(string), [])
+    sink_tables  = optional(list(string), [])
+    quarantine   = optional(string)
+    lake         = optional(string)
+    claim_checks = optional(list(string), [])
+    secrets      = optional(list(string), [])
+    logs         = optional(string)
   })
   default  = {}
   nullable = false
