@@ -137,9 +137,10 @@ def test_a_scrape_tells_who_it_is(telemetry: OtelTelemetry) -> None:
 
 
 def recordings() -> list[tuple[str, str, set[str]]]:
-    """Name, method and spelt-out labels of every recording in the worker's source."""
+    """Name, method and spelt-out labels of every recording in the worker's source, and where it is composed."""
     found = []
-    for path in sorted((Path(__file__).resolve().parents[2] / "replicator/worker").glob("*.py")):
+    package = Path(__file__).resolve().parents[2] / "replicator"
+    for path in sorted([*package.glob("worker/*.py"), *package.glob("bootstrap*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Call(
