@@ -45,7 +45,8 @@ faults: $(READY)
 PEERS := tests/benchmarks/peers/loop tests/benchmarks/peers/aws-lambda-stream
 
 bench: $(READY) $(PEERS:=/.ready)
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+	mkdir -p build
+	$(BIN)/python -m tests.benchmarks --json build/bench.json --plot build/bench.svg $(ARGS)
 
 bench-check: $(READY)
 	$(BIN)/python -m tests.benchmarks --check $(ARGS)
