@@ -15,11 +15,11 @@ from itertools import islice
 from msgspec.structs import replace
 
 from replicator.core.claim_check import Cloakroom
-from replicator.core.model import Origin
+from replicator.core.model import LinkName, Origin
 from replicator.core.outcome import Outcome
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Refused, TransientError
-from replicator.ports import Bodies, Entry, Found, Sink, SinkLimits
+from replicator.ports import Bodies, Entry, Found, Sink, SinkLimits, Telemetry
 from replicator.worker.condition import Condition
 
 EVENT_BYTES_MAX = 16 * 1024 * 1024
@@ -31,7 +31,7 @@ repetition late again."""
 
 
 class CheckingSink:
-    """Implements `ports.Sink`. ``spare_bytes``: what ``sink`` may add to an event. ``on_stored``: told of each body."""
+    """Implements `ports.Sink`. ``spare_bytes``: what ``sink`` may add to an event."""
 
     def __init__(
         self,
@@ -39,17 +39,18 @@ class CheckingSink:
         bodies: Bodies,
         cloakroom: Cloakroom,
         *,
+        link: LinkName,
         origin_of: Callable[[bytes], Origin | None],
-        condition: Condition,
-        on_stored: Callable[[], None],
+        telemetry: Telemetry,
         spare_bytes: int = 0,
     ) -> None:
         self._sink = sink
         self._bodies = bodies
         self._cloakroom = cloakroom
         self._origin_of = origin_of
-        self._condition = condition
-        self._on_stored = on_stored
+        self._link = link
+        self._telemetry = telemetry
+        self._condition = Condition("claim_check", link=link)
         self._record_bytes_max = sink.limits.record_bytes_max - spare_bytes
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._stored: dict[str, None] = {}
@@ -97,7 +98,7 @@ class CheckingSink:
         async with self._slots:
             await self._bodies.put(name, body)
         self._condition.succeeded()
-        self._on_stored()
+        self._telemetry.count("events_claim_checked_total", 1, link=self._link)
         self._stored[name] = None
         for oldest in list(islice(self._stored, max(0, len(self._stored) - REMEMBERED_MAX))):
             del self._stored[oldest]
