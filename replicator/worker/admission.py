@@ -136,12 +136,11 @@ class Admission(Gate):
                 if isinstance(decision, Drop):
                     drops[decision.reason] += 1
                     continue
-                entry = prepared.entry or self._entry(prepared)
-                leaving = entry if egress is None else self._egressed(egress, entry, prepared)
-                if leaving is None:
+                whole = prepared.entry or self._entry(prepared)
+                entry = whole if egress is None else self._egressed(egress, whole, prepared)
+                if entry is None:
                     drops[RESIDENCY] += 1
                     continue
-                entry = leaving
                 key = entry.partition_key
                 size = len(entry.data) + (len(key) if key.isascii() else len(key.encode()))
                 if size > self._size_max:
@@ -153,7 +152,8 @@ class Admission(Gate):
             if prepared.claim in under_way:
                 drops["duplicate"] += 1
                 continue
-            span.size_bytes += size
+            # What is redacted holds the whole event in memory as well, for as long as it is under way.
+            span.size_bytes += size if egress is None else max(size, len(whole.data))
             span.pending += 1
             item = Item(prepared, span, entry, size, len(items))
             if holds and key in self._held:

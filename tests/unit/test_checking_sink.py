@@ -30,15 +30,18 @@ QUICK = LinkSettings(in_doubt_wait_s=0.0, backoff_base_s=0.01, backoff_max_s=0.1
 
 
 class Away(MemoryBodies):
-    """Does not take what ``refuses`` names."""
+    """Does not take what ``refuses`` names, and says nothing until ``hangs`` is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.refuses: Callable[[bytes], bool] = lambda _: False
         self.puts = 0
+        self.hangs = asyncio.Event()
+        self.hangs.set()
 
     async def put(self, name: str, body: bytes) -> None:
         self.puts += 1
+        await self.hangs.wait()
         if self.refuses(body):
             raise TransientError("no answer", code="no_answer")
         await super().put(name, body)
@@ -114,6 +117,25 @@ async def test_a_body_that_is_not_taken_holds_up_its_event_alone(stream: MemoryS
     assert list(await sink.put([tagged(2, 5000)])) == ["no_answer"]
     bodies.refuses = lambda _: False
     assert list(await sink.put([tagged(2, 5000)])) == [None]
+
+
+async def test_while_bodies_are_away_one_entry_tries_and_the_others_do_not_wait(
+    stream: MemoryStream, bodies: Away
+) -> None:
+    bodies.refuses = lambda _: True
+    sink = checking(stream, bodies)
+    assert list(await sink.put([tagged(1, 5000)])) == ["no_answer"]
+    bodies.hangs.clear()
+    trying = asyncio.create_task(sink.put([tagged(1, 5000)]))
+    async with asyncio.timeout(5.0):
+        while bodies.puts < 2:
+            await asyncio.sleep(0.001)
+        assert list(await sink.put([tagged(2, 5000), tagged(3)])) == ["claim_check", None]
+    assert bodies.puts == 2
+    bodies.refuses = lambda _: False
+    bodies.hangs.set()
+    assert list(await trying) == [None]
+    assert list(await sink.put([tagged(2, 5000), tagged(4, 5000)])) == [None, None]
 
 
 async def test_a_request_that_is_repeated_stores_nothing_again(stream: MemoryStream, bodies: Away) -> None:
