@@ -326,7 +326,7 @@ class _Builder:
                 peer,
                 aws=self._aws,
                 origin_of=writers.origin_of,
-                redacted=sorted(chosen.redact),
+                rules=chosen.egress.towards(peer),
                 telemetry=self._telemetry,
             )
             writer = await self._stack.enter_async_context(checked)

@@ -1,6 +1,6 @@
 """The composition root's part for claim checks: a sink whose larger events leave their bodies in S3."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from replicator.adapters.bodies_s3 import S3Bodies
@@ -9,10 +9,10 @@ from replicator.config import Config
 from replicator.config_sinks import EventBridgeSinkConfig, SinkConfig
 from replicator.core.bus_entries import ADDED_BYTES_MAX
 from replicator.core.claim_check import Cloakroom
+from replicator.core.egress import EgressRules
 from replicator.core.model import LinkName, Origin, Region
 from replicator.ports import Sink, Telemetry
 from replicator.worker.claim_check import EVENT_BYTES_MAX, CheckingSink
-from replicator.worker.condition import Condition
 
 SECONDS_A_MB = 1.0
 """What a body is given to be stored beyond an ordinary request."""
@@ -28,7 +28,7 @@ async def claim_checked(
     *,
     aws: AwsSession,
     origin_of: Callable[[bytes], Origin | None],
-    redacted: Sequence[str],
+    rules: EgressRules,
     telemetry: Telemetry,
 ) -> AsyncIterator[Sink]:
     """``writer``, for as long as the block lasts with claim checks where ``sink`` has them."""
@@ -42,9 +42,9 @@ async def claim_checked(
         yield CheckingSink(
             writer,
             S3Bodies(client, bucket),
-            Cloakroom(peer, bucket, chosen.prefix, tuple(redacted)),
+            Cloakroom(peer, bucket, chosen.prefix, rules),
+            link=link,
             origin_of=origin_of,
-            condition=Condition("claim_check", link=link),
-            on_stored=lambda: telemetry.count("events_claim_checked_total", 1, link=link),
+            telemetry=telemetry,
             spare_bytes=ADDED_BYTES_MAX if isinstance(sink, EventBridgeSinkConfig) else 0,
         )

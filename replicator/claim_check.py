@@ -12,7 +12,7 @@ tag.
 
 from hashlib import sha256
 
-from replicator.core.claim_check import Pointer, pointer_of
+from replicator.core.pointers import Pointer, pointer_of
 
 __all__ = ["DamagedBody", "Pointer", "pointer_of", "verified"]
 

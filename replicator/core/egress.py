@@ -5,7 +5,7 @@ born in some regions and hold something at one of its paths: those go to no othe
 so a field that is removed or marked is no longer held; one that is hashed still is.
 
 Why it is safe: only what was looked into leaves. Where a path leads into text (compressed, or JSON within JSON), or the
-body stands elsewhere (`core.claim_check`), the event does not go. The tag is spliced in before and no path leads there,
+body stands elsewhere (`core.pointers`), the event does not go. The tag is spliced in before and no path leads there,
 so origin, id and path, all that its signature covers, are what they were.
 """
 
@@ -18,9 +18,9 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from replicator.core.claim_check import pointer_of
 from replicator.core.json_paths import Paths, Unseen, names_of
 from replicator.core.model import Region
+from replicator.core.pointers import pointer_of
 from replicator.core.routing import Drop
 from replicator.errors import PoisonEvent
 
@@ -54,6 +54,10 @@ class EgressRules(Struct, frozen=True):
     def towards(self, peer: Region) -> "EgressRules":
         """Without the residency that lets everything go there."""
         return EgressRules(self.redact, [rule for rule in self.residency if not rule.covers(peer)])
+
+    def kept_in(self, origin: Region) -> set[str]:
+        """Paths at which an event that was born there and leaves holds nothing."""
+        return {path for rule in self.residency if rule.covers(origin) for path in rule.paths}
 
     @property
     def is_idle(self) -> bool:
@@ -94,7 +98,7 @@ class Egress:
         except (ValueError, RecursionError) as exc:
             raise PoisonEvent(UNREDACTABLE, f"what is to be redacted may be in it unseen: {exc}") from exc
         for rule, paths in binding:
-            if pointer is not None or _holds(paths, new):
+            if _holds(paths, new) if pointer is None else not set(rule.paths).issubset(pointer.absent):
                 if rule.violation == "drop":
                     return _WITHHELD
                 where = f"born in {origin}, it may not leave {', '.join(rule.within)}"

@@ -54,6 +54,8 @@ class Layout:
     """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
     claim_check: bool = False
     """Whether the bodies of events of more than 2 KiB go to that bucket of the peer."""
+    leaving: str = ""
+    """Lines of ``link_defaults`` that say what may leave a region."""
 
 
 def render_config(layout: Layout) -> str:
@@ -196,7 +198,7 @@ link_defaults:
   # connections when a region is cut off. So a short wait is enough; workers, who don't know of this, count possible
   # duplicates all the same.
   in_doubt_wait_s: {wait}
-
+{layout.leaving}
 redis: {{url: "${{REDIS_OF_THIS_REGION}}", timeout_s: 1, on_loss: {layout.on_loss}}}
 
 # Short, so that takeovers can be watched.

@@ -137,12 +137,11 @@ class Admission(Gate):
                 if type(decision) is Drop:
                     drops[decision.reason] += 1
                     continue
-                entry = prepared.entry or self._entry(prepared)
-                leaving = entry if egress is None else self._egressed(egress, entry, prepared)
-                if leaving is None:
+                whole = prepared.entry or self._entry(prepared)
+                entry = whole if egress is None else self._egressed(egress, whole, prepared)
+                if entry is None:
                     drops[RESIDENCY] += 1
                     continue
-                entry = leaving
                 key = entry.partition_key
                 size = len(entry.data) + (len(key) if key.isascii() else len(key.encode()))
                 if size > self._size_max:
@@ -154,6 +153,9 @@ class Admission(Gate):
             if prepared.claim in under_way:
                 drops["duplicate"] += 1
                 continue
+            if egress is not None and len(whole.data) > size:
+                # What is redacted holds the whole event in memory as well, for as long as it is under way.
+                span.size_bytes += len(whole.data) - size
             item = Item(prepared, span, entry, size, len(items))
             if holds and key in self._held:
                 item.is_held = True

@@ -5,7 +5,8 @@ the others, so that there is one request, one fence and one answer, as without. 
 pointers bear.
 
 Why it is safe: an entry whose body could not be stored is answered as one that failed singly; its lane alone waits and
-the others go on. A body that is stored again, by this worker or by one that was thought dead, is the same object.
+the others go on. While bodies are not taken, one entry at a time tries; else each attempt would hold a request up for
+as long as no answer comes. A body that is stored again, by this worker or one that was thought dead, is the same object.
 """
 
 import asyncio
@@ -15,23 +16,25 @@ from itertools import islice
 from msgspec.structs import replace
 
 from replicator.core.claim_check import Cloakroom
-from replicator.core.model import Origin
+from replicator.core.model import LinkName, Origin
 from replicator.core.outcome import Outcome
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Refused, TransientError
-from replicator.ports import Bodies, Entry, Found, Sink, SinkLimits
+from replicator.ports import Bodies, Entry, Found, Sink, SinkLimits, Telemetry
 from replicator.worker.condition import Condition
 
 EVENT_BYTES_MAX = 16 * 1024 * 1024
 """More than any source holds: a record of Kinesis has up to 10 MiB."""
 AT_ONCE = 8
+UNAVAILABLE = "claim_check"
+"""The code of entries that do not wait for a store that was away and is being tried with another one."""
 REMEMBERED_MAX = 1000
 """Names of bodies stored last: a request that is repeated stores nothing again, or a slow upload would make each
 repetition late again."""
 
 
 class CheckingSink:
-    """Implements `ports.Sink`. ``spare_bytes``: what ``sink`` may add to an event. ``on_stored``: told of each body."""
+    """Implements `ports.Sink`. ``spare_bytes``: what ``sink`` may add to an event."""
 
     def __init__(
         self,
@@ -39,19 +42,21 @@ class CheckingSink:
         bodies: Bodies,
         cloakroom: Cloakroom,
         *,
+        link: LinkName,
         origin_of: Callable[[bytes], Origin | None],
-        condition: Condition,
-        on_stored: Callable[[], None],
+        telemetry: Telemetry,
         spare_bytes: int = 0,
     ) -> None:
         self._sink = sink
         self._bodies = bodies
         self._cloakroom = cloakroom
         self._origin_of = origin_of
-        self._condition = condition
-        self._on_stored = on_stored
+        self._link = link
+        self._telemetry = telemetry
+        self._condition = Condition("claim_check", link=link)
         self._record_bytes_max = sink.limits.record_bytes_max - spare_bytes
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._is_tried = False
         self._stored: dict[str, None] = {}
 
     @property
@@ -75,6 +80,21 @@ class CheckingSink:
 
     async def _check_in(self, entry: Entry) -> Entry | str | Refused:
         """The pointer; else why there is none: the code of what passes, or for good."""
+        tries = not self._condition.is_up
+        if tries and self._is_tried:
+            return UNAVAILABLE
+        self._is_tried |= tries
+        try:
+            async with self._slots:
+                return await self._pointer(entry)
+        except TransientError as exc:
+            self._condition.failed(str(exc))
+            return exc.code
+        finally:
+            self._is_tried &= not tries
+
+    async def _pointer(self, entry: Entry) -> Entry | Refused:
+        """Raises TransientError."""
         origin = self._origin_of(entry.data)
         try:
             checked = await asyncio.to_thread(self._cloakroom.check_in, entry.data, origin)
@@ -84,20 +104,14 @@ class CheckingSink:
         if self._is_large(pointer):
             why = "too large for the sink, and what a pointer keeps of it (members of up to 1 KiB) is so as well"
             return Refused(why, reason="oversize")
-        try:
-            await self._store(checked.name, checked.body)
-        except TransientError as exc:
-            self._condition.failed(str(exc))
-            return exc.code
+        if checked.name not in self._stored:
+            await self._bodies.put(checked.name, checked.body)
+            self._condition.succeeded()
+            self._telemetry.count("events_claim_checked_total", 1, link=self._link)
+            self._remember(checked.name)
         return pointer
 
-    async def _store(self, name: str, body: bytes) -> None:
-        if name in self._stored:
-            return
-        async with self._slots:
-            await self._bodies.put(name, body)
-        self._condition.succeeded()
-        self._on_stored()
+    def _remember(self, name: str) -> None:
         self._stored[name] = None
         for oldest in list(islice(self._stored, max(0, len(self._stored) - REMEMBERED_MAX))):
             del self._stored[oldest]

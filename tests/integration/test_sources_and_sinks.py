@@ -128,12 +128,16 @@ class Region:
         return int(client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
     def lake(self) -> Iterator[bytes]:
+        """Events, each place in the hub once: after a handover it may stand in two objects."""
         client, bucket = self.client("s3"), lake_bucket(self.name)
+        lines = {}
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             for each in page.get("Contents", []):
                 body = client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
                 for line in map(json.loads, gzip.decompress(body).splitlines()):
-                    yield line["data"].encode() if "data" in line else base64.b64decode(line["data_base64"])
+                    lines[line["incarnation"], line["shard"], line["seq"], line.get("sub", 0)] = line
+        for line in lines.values():
+            yield line["data"].encode() if "data" in line else base64.b64decode(line["data_base64"])
 
     def items(self) -> list[Any]:
         found: list[Any] = self.client("dynamodb").scan(TableName="orders", ConsistentRead=True)["Items"]

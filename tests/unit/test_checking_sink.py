@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from memory_world import PEERS, REGIONS, Clock, World
+from memory_world import PEERS, REGIONS, Clock, Silent, World
 
 from replicator.adapters.memory_bodies import MemoryBodies
 from replicator.adapters.memory_stream import MemorySink, MemoryStream
@@ -15,36 +15,39 @@ from replicator.core.claim_check import Cloakroom
 from replicator.core.egress import Egress, EgressRules
 from replicator.core.formats import make_format
 from replicator.core.kpl import UserRecord, pack
-from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName
+from replicator.core.model import EventId, LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.tag import Tag, encode_tag
 from replicator.errors import InDoubt, Refused, TransientError
 from replicator.ports import Entry, SinkLimits
 from replicator.worker.claim_check import EVENT_BYTES_MAX, REMEMBERED_MAX, CheckingSink
-from replicator.worker.condition import Condition
 from replicator.worker.link import LinkSettings
 from replicator.worker.prepare import sender_and_origin
 
 [PEER] = PEERS[:1]
+NO_RULES = EgressRules()
 LIMITS = SinkLimits(500, 1024 * 1024, 4096)
 QUICK = LinkSettings(in_doubt_wait_s=0.0, backoff_base_s=0.01, backoff_max_s=0.1)
 
 
 class Away(MemoryBodies):
-    """Does not take what ``refuses`` names."""
+    """Does not take what ``refuses`` names, and says nothing until ``hangs`` is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.refuses: Callable[[bytes], bool] = lambda _: False
         self.puts = 0
+        self.hangs = asyncio.Event()
+        self.hangs.set()
 
     async def put(self, name: str, body: bytes) -> None:
         self.puts += 1
+        await self.hangs.wait()
         if self.refuses(body):
             raise TransientError("no answer", code="no_answer")
         await super().put(name, body)
 
 
-def checking(stream: MemoryStream, bodies: Away, redacted: Sequence[str] = (), spare_bytes: int = 0) -> CheckingSink:
+def checking(stream: MemoryStream, bodies: Away, rules: EgressRules = NO_RULES, spare_bytes: int = 0) -> CheckingSink:
     look = sender_and_origin(make_format("json"))
 
     def origin_of(data: bytes) -> Origin | None:
@@ -54,10 +57,10 @@ def checking(stream: MemoryStream, bodies: Away, redacted: Sequence[str] = (), s
     return CheckingSink(
         MemorySink(stream, LIMITS),
         bodies,
-        Cloakroom(PEER, "bodies", "", redacted),
+        Cloakroom(PEER, "bodies", "", rules),
+        link=LinkName("orders:eu-west-1"),
         origin_of=origin_of,
-        condition=Condition("claim_check", link="l"),
-        on_stored=lambda: None,
+        telemetry=Silent(),
         spare_bytes=spare_bytes,
     )
 
@@ -116,6 +119,25 @@ async def test_a_body_that_is_not_taken_holds_up_its_event_alone(stream: MemoryS
     assert list(await sink.put([tagged(2, 5000)])) == [None]
 
 
+async def test_while_bodies_are_away_one_entry_tries_and_the_others_do_not_wait(
+    stream: MemoryStream, bodies: Away
+) -> None:
+    bodies.refuses = lambda _: True
+    sink = checking(stream, bodies)
+    assert list(await sink.put([tagged(1, 5000)])) == ["no_answer"]
+    bodies.hangs.clear()
+    trying = asyncio.create_task(sink.put([tagged(1, 5000)]))
+    async with asyncio.timeout(5.0):
+        while bodies.puts < 2:
+            await asyncio.sleep(0.001)
+        assert list(await sink.put([tagged(2, 5000), tagged(3)])) == ["claim_check", None]
+    assert bodies.puts == 2
+    bodies.refuses = lambda _: False
+    bodies.hangs.set()
+    assert list(await trying) == [None]
+    assert list(await sink.put([tagged(2, 5000), tagged(4, 5000)])) == [None, None]
+
+
 async def test_a_request_that_is_repeated_stores_nothing_again(stream: MemoryStream, bodies: Away) -> None:
     sink = checking(stream, bodies)
     stream.fault = lambda entries: ["throttled"] * len(entries)
@@ -165,7 +187,7 @@ async def test_in_the_pipeline_redacted_in_order_and_not_twice_though_answers_ar
         regions=REGIONS[:2],
         shards=1,
         settings=settings,
-        make_sink=lambda stream: checking(stream, bodies, redacted=["who"]),
+        make_sink=lambda stream: checking(stream, bodies, rules=redact),
     )
     lost: list[int] = []
     refused: list[int] = []

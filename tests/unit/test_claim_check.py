@@ -10,16 +10,19 @@ from msgspec.structs import replace
 from replicator.claim_check import DamagedBody, Pointer, pointer_of, verified
 from replicator.core.bus_entries import BusEntries
 from replicator.core.claim_check import Cloakroom
+from replicator.core.egress import Egress, EgressRules, Residency
 from replicator.core.formats import FormatName, make_format
 from replicator.core.kpl import UserRecord, pack
 from replicator.core.model import EventId, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.tag import Tag, TagKeys, encode_tag
+from replicator.errors import PoisonEvent
 
 WEST = Region("eu-west-1")
 ORIGIN = Origin(Region("us-east-1"), SourceName("orders"), "17", ShardId("shardId-0"), SequenceNumber(7), 2)
 KEYS = TagKeys("k1", {"k1": b"0123456789abcdef"})
 TAG = KEYS.sign(Tag(1, ORIGIN, EventId("e-1"), (Region("us-east-1"),), 5))
-ROOM = Cloakroom(WEST, "west-bodies", "claims/", ("who.email",))
+STAYS = Residency(["us-*"], ["card"])
+ROOM = Cloakroom(WEST, "west-bodies", "claims/", EgressRules({"who.email": "mark", "a,b": "mark"}, [STAYS]))
 BIG = "x" * 5000
 
 EVENTS: list[tuple[FormatName, bytes]] = [
@@ -48,11 +51,30 @@ def test_a_pointer_is_the_event_without_what_is_large(kind: FormatName, event: b
     assert checked.body == event
     pointer = pointer_of(checked.pointer)
     digest = sha256(event).hexdigest()
-    assert pointer == Pointer("west-bodies", checked.name, "eu-west-1", digest, len(event), ("who.email",))
+    assert pointer == Pointer(
+        "west-bodies", checked.name, "eu-west-1", digest, len(event), ("a,b", "who.email"), ("card",)
+    )
     assert verified(pointer, checked.body) == event
     small = {name: value for name, value in json.loads(event).items() if len(json.dumps(value)) < 1000}
     small = {name: value for name, value in small.items() if name != "s3"}
     assert small.items() <= json.loads(checked.pointer).items()
+
+
+@pytest.mark.parametrize(("kind", "event"), EVENTS, ids=IDS)
+def test_a_relay_with_the_same_rules_or_fewer_lets_a_pointer_go(kind: FormatName, event: bytes) -> None:
+    pointer = ROOM.check_in(tagged(kind, event), ORIGIN).pointer
+    for rules in (ROOM.rules, EgressRules({"who.email": "mark"}), EgressRules({}, [STAYS])):
+        assert Egress(rules).leaving(pointer, ORIGIN.region) is pointer
+    for rules in (EgressRules({"who.name": "mark"}), EgressRules({}, [Residency(["us-*"], ["card", "who.email"])])):
+        with pytest.raises(PoisonEvent):
+            Egress(rules).leaving(pointer, ORIGIN.region)
+
+
+def test_of_an_event_that_residency_did_not_speak_of_nothing_is_said() -> None:
+    born_elsewhere = replace(ORIGIN, region=Region("sa-east-1"))
+    pointer = pointer_of(ROOM.check_in(tagged(*EVENTS[0]), born_elsewhere).pointer)
+    assert pointer is not None
+    assert pointer.absent == ()
 
 
 @pytest.mark.parametrize(("kind", "event"), EVENTS, ids=IDS)

@@ -198,10 +198,19 @@ def test_the_good_examples_have_no_problem() -> None:
         assert check(str(file), {})[1] == []
 
 
-def test_the_readmes_example_of_tables_has_no_problem() -> None:
+@pytest.mark.parametrize(
+    ("word", "around"),
+    [
+        ("changes_of", ""),
+        ("claim_check", "sources: {hub: {stream: orders-hub, sink: hub}}\n"),
+        ("residency", "sources: {hub: {stream: orders-hub, sink: hub}}\nsinks: {hub: {stream: orders-hub}}\n"),
+    ],
+)
+def test_the_readmes_examples_have_no_problem(word: str, around: str) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (HERE.parents[1] / "README.md").read_text(), re.DOTALL)
-    [tables] = [block for block in blocks if "changes_of" in block]
-    assert check("env:C", {"C": "regions: {us-east-1: {}, eu-west-1: {}}\n" + tables})[1] == []
+    [example] = [block for block in blocks if word in block]
+    regions = "regions: {us-east-1: {}, eu-west-1: {}" + (", eu-central-1: {}" if word == "residency" else "") + "}\n"
+    assert check("env:C", {"C": regions + around + example, "REDACT_KEY": "x" * 16})[1] == []
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "words\n", "a: &x [*x]\n", "? [a]\n: 1\n", "\x01"])

@@ -83,6 +83,9 @@ def test_a_pointer_to_a_body_in_which_the_same_was_redacted_leaves() -> None:
     assert Egress(EgressRules({"customer.email": "mark"})).leaving(event, EU) is event
     assert refused(event, EgressRules({"customer.name": "mark"})).reason == "unredactable"
     assert refused(event, EgressRules({}, [STAYS])).reason == "residency"
+    absent = b'{"s3":{"bucket":"b","key":"k","absent":["customer.email"]}}'
+    assert Egress(EgressRules({}, [STAYS])).leaving(absent, EU) is absent
+    assert refused(absent, EgressRules({"customer.email": "mark"})).reason == "unredactable"
 
 
 def test_what_was_born_there_and_holds_something_goes_nowhere_else() -> None:

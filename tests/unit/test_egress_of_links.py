@@ -106,6 +106,17 @@ async def test_the_size_that_counts_is_that_of_what_leaves() -> None:
     assert without_tags(tried.stored(GUARDED)) == [{"id": "1"}]
 
 
+async def test_what_is_under_way_counts_with_all_it_holds_in_memory() -> None:
+    tried = world(Egress(EgressRules({"body": "remove"})), is_paused=True)
+    put(tried, *[{"id": str(number), "body": "x" * 10_000} for number in range(10)])
+    task = asyncio.create_task(tried.service.run())
+    await tried.until(lambda: any(shard["open_bytes"] for shard in tried.shards_of(GUARDED)))
+    [shard] = tried.shards_of(GUARDED)
+    await tried.service.drain()
+    await task
+    assert int(str(shard["open_bytes"])) > 100_000
+
+
 async def test_events_in_doubt_are_found_although_something_was_redacted() -> None:
     """The first requests are stored and their answers lost: they are looked up by origin, and not sent again."""
     tried = world(REDACT)

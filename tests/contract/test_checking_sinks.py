@@ -17,6 +17,7 @@ from replicator.bootstrap_claim_check import claim_checked
 from replicator.bootstrap_sinks import Paces, Writers
 from replicator.claim_check import pointer_of, verified
 from replicator.config_load import load
+from replicator.core.egress import EgressRules
 from replicator.core.formats import make_format
 from replicator.core.model import EventId, LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.tag import Tag, encode_tag
@@ -67,7 +68,15 @@ async def sink(kind: str, name: str, aws_url: str) -> AsyncIterator[Sink]:
         chosen = config.sink("hub", PEER)
         writer = await writers.writer(chosen, PEER)
         checked = claim_checked(
-            config, chosen, writer, LINK, PEER, aws=aws, origin_of=writers.origin_of, redacted=(), telemetry=telemetry
+            config,
+            chosen,
+            writer,
+            LINK,
+            PEER,
+            aws=aws,
+            origin_of=writers.origin_of,
+            rules=EgressRules(),
+            telemetry=telemetry,
         )
         yield await stack.enter_async_context(checked)
 
