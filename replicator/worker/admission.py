@@ -138,7 +138,7 @@ class Admission(Gate):
                     drops[decision.reason] += 1
                     continue
                 whole = prepared.entry or self._entry(prepared)
-                entry = whole if egress is None else self._egressed(egress, whole, prepared)
+                entry = whole if egress is None else self._egressed(egress, whole, prepared, span)
                 if entry is None:
                     drops[RESIDENCY] += 1
                     continue
@@ -153,9 +153,6 @@ class Admission(Gate):
             if prepared.claim in under_way:
                 drops["duplicate"] += 1
                 continue
-            if egress is not None and len(whole.data) > size:
-                # What is redacted holds the whole event in memory as well, for as long as it is under way.
-                span.size_bytes += len(whole.data) - size
             item = Item(prepared, span, entry, size, len(items))
             if holds and key in self._held:
                 item.is_held = True
@@ -193,7 +190,7 @@ class Admission(Gate):
         routes = {prepared.route for prepared in records if prepared.event_id is not None}
         return [route for route in routes if route is not None and self._decision(route) is FORWARD]
 
-    def _egressed(self, egress: Egress, entry: Entry, prepared: Prepared) -> Entry | None:
+    def _egressed(self, egress: Egress, entry: Entry, prepared: Prepared, span: Span) -> Entry | None:
         """What leaves over this link alone; None: nothing does. Raises PoisonEvent."""
         assert prepared.route is not None, "poison never leaves"
         data = egress.leaving(entry.data, prepared.route.origin)
@@ -202,6 +199,8 @@ class Admission(Gate):
         if isinstance(data, Drop):
             return None
         self._link.count("events_redacted_total")
+        # The whole event stays in memory as well, for as long as the span is open.
+        span.size_bytes += max(0, len(entry.data) - len(data))
         return Entry(data, entry.partition_key)
 
     def _decide(self, prepared: Prepared) -> Forward | Drop:

@@ -6,7 +6,7 @@ pointers bear.
 
 Why it is safe: an entry whose body could not be stored is answered as one that failed singly; its lane alone waits and
 the others go on. While bodies are not taken, one entry at a time tries; else each attempt would hold a request up for
-as long as no answer comes. A body that is stored again, by this worker or one that was thought dead, is the same object.
+as long as no answer comes. A body that is stored again, by this worker or one thought dead, is the same object.
 """
 
 import asyncio
