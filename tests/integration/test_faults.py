@@ -42,10 +42,16 @@ async def test_a_worker_that_was_stopped_while_others_took_its_shards_does_no_ha
     tmp_path: Path, shown: Shown
 ) -> None:
     async with trial(tmp_path) as running:
-        child = running.environment.workers(EAST)[0].child
+        worker = running.environment.workers(EAST)[0]
+        child = worker.child
         assert child is not None
 
         async def stop() -> None:
+            async with asyncio.timeout(DEADLINE_S):  # else it may have had nothing to leave in doubt
+                while (status := await running.environment.status(worker)) is None or not any(
+                    link.counts.get("events_forwarded_total") for link in status.links.values()
+                ):
+                    await asyncio.sleep(0.1)
             os.kill(child.pid, signal.SIGSTOP)
 
         async def go_on() -> None:
