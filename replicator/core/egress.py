@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from replicator.core.json_paths import Paths, Unseen, names_of
 from replicator.core.model import Region
+from replicator.core.pointers import POINTER as POINTER_MEMBER
 from replicator.core.pointers import pointer_of
 from replicator.core.routing import Drop
 from replicator.errors import PoisonEvent
@@ -30,6 +31,8 @@ HASHED = re.compile(r"hmac:[0-9a-f]{32}")
 HASH_BYTES = 16
 SECRET_BYTES_MIN = 16
 UNREDACTABLE, RESIDENCY = "unredactable", "residency"
+POINTER = POINTER_MEMBER.encode()
+"""How the names of all members begin that say where a body is."""
 _MARKED = json.dumps(MARK)
 _WITHHELD = Drop(RESIDENCY)
 
@@ -86,15 +89,16 @@ class Egress:
         binding = [(rule, paths) for rule, paths in self._residency if rule.covers(origin)]
         if not self._redacted and not binding:
             return data
-        pointer = pointer_of(data)
         # A name is spelt in its own letters, or with a backslash.
-        if pointer is None and b"\\" not in data and not any(name in data for name in self._names):
+        is_plain = b"\\" not in data
+        pointer = None if is_plain and POINTER not in data else pointer_of(data)
+        if pointer is None and is_plain and not any(name in data for name in self._names):
             return data
         try:
             text = data.decode()
             if pointer is not None and not self._redacted.issubset(pointer.redacted):
                 raise Unseen("its body stands in S3")
-            new = self._redact.replaced(text, self._replaced)
+            new = self._redact.replaced(text, self._replaced) if self._redacted else text
         except (ValueError, RecursionError) as exc:
             raise PoisonEvent(UNREDACTABLE, f"what is to be redacted may be in it unseen: {exc}") from exc
         for rule, paths in binding:

@@ -20,7 +20,9 @@ Node: TypeAlias = dict[str, Any]
 Found: TypeAlias = Callable[[Leaf, str], str | None]
 """What becomes of a value, given as its JSON: another one, the same, or (None) nothing: the member is removed."""
 
-_DOT = re.compile(r"(?<!\\)\.")
+_NAME = re.compile(r"(?:[^.\\]|\\.)+", re.DOTALL)
+_PATH = re.compile(rf"{_NAME.pattern}(?:\.{_NAME.pattern})*", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _value = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=len, strict=False).raw_decode
 """Of numbers only the end is wanted; making integers of thousands of digits would fail."""
@@ -35,11 +37,10 @@ class PathError(ValueError):
 
 
 def names_of(path: str) -> tuple[str, ...]:
-    r"""``a.b`` as names; ``\.`` is a dot within one. Raises PathError."""
-    names = tuple(name.replace("\\.", ".") for name in _DOT.split(path))
-    if not all(names):
+    r"""``a.b`` as names; ``\.`` is a dot within one, ``\\`` a backslash. Raises PathError."""
+    if not _PATH.fullmatch(path):
         raise PathError(f"{path!r} is no path such as detail.customer.email")
-    return names
+    return tuple(_ESCAPED.sub(r"\1", name) for name in _NAME.findall(path))
 
 
 class Paths(Generic[Leaf]):
@@ -133,6 +134,8 @@ class _Walk(Generic[Leaf]):
 
 
 def _after_space(text: str, at: int) -> int:
+    if text[at : at + 1] > " ":
+        return at
     space = _SPACE.match(text, at)
     assert space is not None, "it matches nothing as well"
     return space.end()

@@ -24,6 +24,10 @@ def marked(text: str, *paths: str, to: str | None = MARK) -> str:
     return Paths(dict.fromkeys(paths, True), lambda text: not text).replaced(text, lambda _, __: to)
 
 
+def path_of(names: list[str]) -> str:
+    return ".".join(name.replace("\\", "\\\\").replace(".", "\\.") for name in names)
+
+
 @st.composite
 def written(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
     """An object, and one of the texts that mean it."""
@@ -55,7 +59,7 @@ def test_a_value_is_replaced_or_removed_and_the_others_stay(
     given_object: tuple[dict[str, Any], str], names: list[str], is_removed: bool
 ) -> None:
     value, text = given_object
-    path = ".".join(name.replace(".", "\\.") for name in names)
+    path = path_of(names)
     new = marked(text, path, to=None if is_removed else MARK)
     assert json.loads(new) == expected(value, tuple(names), is_removed=is_removed)
 
@@ -63,7 +67,7 @@ def test_a_value_is_replaced_or_removed_and_the_others_stay(
 @given(written(), st.lists(NAMES, min_size=1, max_size=3))
 def test_what_is_kept_leaves_the_text_as_it_was(given_object: tuple[dict[str, Any], str], names: list[str]) -> None:
     _, text = given_object
-    path = ".".join(name.replace(".", "\\.") for name in names)
+    path = path_of(names)
     assert Paths({path: True}, lambda text: not text).replaced(text, lambda _, value: value) == text
 
 
@@ -81,6 +85,7 @@ def test_what_is_kept_leaves_the_text_as_it_was(given_object: tuple[dict[str, An
         ('{"a":null,"b":{}}', ["a.b", "b.c"], '{"a":null,"b":{}}'),
         ('{"a":""}', ["a.b"], '{"a":""}'),
         ('{"a.b":1}', ["a\\.b"], '{"a.b":"-"}'),
+        ('{"a\\\\":{"b":1}}', ["a\\\\.b"], '{"a\\\\":{"b":"-"}}'),
         ('{"a":1e999,"b":' + "9" * 5000 + "}", ["a", "b"], '{"a":"-","b":"-"}'),
     ],
 )
@@ -107,7 +112,7 @@ def test_what_is_nested_too_deeply_is_told() -> None:
         marked('{"a":' + "[" * 100_000, "a.b")
 
 
-@pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b"])
+@pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b", "a\\"])
 def test_what_is_no_path_is_refused(path: str) -> None:
     with pytest.raises(PathError):
         names_of(path)
