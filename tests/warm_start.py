@@ -11,7 +11,6 @@ serves requests from the socket FD: one message each, with the child's standard 
 answer: its process id, and later its exit code.
 """
 
-import ctypes
 import gc
 import importlib
 import os
@@ -32,9 +31,8 @@ import msgspec
 from botocore.loaders import JSONFileLoader
 from botocore.session import get_session
 
-from replicator.dev.processes import Process, cold_start
+from replicator.dev.processes import Process, cold_start, die_with
 
-PR_SET_PDEATHSIG = 1
 REQUEST_BYTES_MAX = 1 << 18
 SERVICES = ("dynamodb", "dynamodbstreams", "events", "kinesis", "s3", "sqs", "sts")
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,9 +167,7 @@ def _tell(channel: int, number: int) -> None:
 
 def _become(request: Request, stdin: int, output: int, parent: int) -> None:
     os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with(parent)
     os.dup2(stdin, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -83,7 +83,7 @@ def cold_start(argv: Sequence[str], output: BinaryIO, variables: Mapping[str, st
         stderr=subprocess.STDOUT,
         env=variables,
         start_new_session=True,
-        preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 - it runs prctl only and takes no lock
+        preexec_fn=lambda: die_with(parent),  # noqa: PLW1509 - it runs prctl only and takes no lock
     )
 
 
@@ -195,8 +195,8 @@ def _kill_children() -> None:
         child.kill()
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; runs between fork and exec."""
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; for a child, right after the fork."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

@@ -11,7 +11,6 @@ as long as no answer comes. A body that is stored again, by this worker or one t
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from itertools import islice
 
 from msgspec.structs import replace
 
@@ -113,8 +112,8 @@ class CheckingSink:
 
     def _remember(self, name: str) -> None:
         self._stored[name] = None
-        for oldest in list(islice(self._stored, max(0, len(self._stored) - REMEMBERED_MAX))):
-            del self._stored[oldest]
+        if len(self._stored) > REMEMBERED_MAX:
+            del self._stored[next(iter(self._stored))]
 
     async def peer_time(self) -> PeerTime:
         return await self._sink.peer_time()

@@ -5,12 +5,10 @@ counted there, as any consumer would read it.
 """
 
 import asyncio
-import base64
-import gzip
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,13 @@ from typing import Any
 import boto3
 import pytest
 from cdc_records import KEYS, MAKERS
+from test_event_lake import LakeReader
+from test_outlets import Outlet
 from trial import DEADLINE_S, EAST, POLL_S, SOUTH, WEST, Trial, trial
 
 from replicator.convergent import Writer
 from replicator.dev.clients import kinesis_client
-from replicator.dev.environment_config import BUS, OUTLET_BUS, OUTLET_FIFO, OUTLET_QUEUE, QUEUE_SOURCES, lake_bucket
+from replicator.dev.environment_config import BUS, OUTLET_BUS, OUTLET_FIFO, OUTLET_QUEUE, QUEUE_SOURCES
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,8 @@ SOURCES = {
     "`sqs`, a bus's rule": BEHIND_BUS,
 }
 """The README's rows, and the sources as the environment names them."""
-COLUMNS = {"FIFO queue": OUTLET_FIFO, "queue": OUTLET_QUEUE, "bus": OUTLET_BUS}
+FIFO_COLUMN = "FIFO queue"
+COLUMNS = {FIFO_COLUMN: OUTLET_FIFO, "queue": OUTLET_QUEUE, "bus": OUTLET_BUS}
 """Columns of the README's whose sinks are read from a queue, and that queue."""
 Found = dict[str, Counter[int]]
 """How often each of a source's events was found."""
@@ -113,32 +114,6 @@ class Region:
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def messages(self, queue: str) -> Iterator[str]:
-        """Bodies; they are gone from the queue with that."""
-        client = self.client("sqs")
-        url = client.get_queue_url(QueueName=queue)["QueueUrl"]
-        while messages := client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
-            handles = [{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)]
-            client.delete_message_batch(QueueUrl=url, Entries=handles)
-            yield from (message["Body"] for message in messages)
-
-    def waiting(self, queue: str) -> int:
-        client, name = self.client("sqs"), "ApproximateNumberOfMessages"
-        url = client.get_queue_url(QueueName=queue)["QueueUrl"]
-        return int(client.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
-
-    def lake(self) -> Iterator[bytes]:
-        """Events, each place in the hub once: after a handover it may stand in two objects."""
-        client, bucket = self.client("s3"), lake_bucket(self.name)
-        lines = {}
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for each in page.get("Contents", []):
-                body = client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
-                for line in map(json.loads, gzip.decompress(body).splitlines()):
-                    lines[line["incarnation"], line["shard"], line["seq"], line.get("sub", 0)] = line
-        for line in lines.values():
-            yield line["data"].encode() if "data" in line else base64.b64decode(line["data_base64"])
-
     def items(self) -> list[Any]:
         found: list[Any] = self.client("dynamodb").scan(TableName="orders", ConsistentRead=True)["Items"]
         return found
@@ -166,21 +141,23 @@ class Arrivals:
     def __init__(self, running: Trial, region: str) -> None:
         self._region = Region(running, region)
         self._reader = running.readers[region]
+        self._lake = LakeReader(running, region)
+        self._outlets = {column: Outlet(running, region, queue) for column, queue in COLUMNS.items()}
         self._taken: defaultdict[str, list[str]] = defaultdict(list)
 
     def are_all_there(self, table: dict[tuple[str, str], str]) -> bool:
         """Whether it is time to look at the FIFO queue: moto knows no repeats of messages that were taken from it."""
-        return self._region.waiting(OUTLET_FIFO) >= EVENTS * len(SOURCES) and all(
-            breach.split(":")[0].endswith("-> FIFO queue") for breach in breaches(self.look(), table)
+        return self._outlets[FIFO_COLUMN].count() >= EVENTS * len(SOURCES) and all(
+            breach.split(":")[0].endswith(f"-> {FIFO_COLUMN}") for breach in breaches(self.look(), table)
         )
 
     def look(self, *, fifo: bool = False) -> dict[str, Found]:
         self._reader.poll()
-        for column, queue in COLUMNS.items():
-            if fifo or queue != OUTLET_FIFO:
-                self._taken[column] += self._region.messages(queue)
+        for column, outlet in self._outlets.items():
+            if fifo or column != FIFO_COLUMN:
+                self._taken[column] += [message["Body"] for message in outlet.messages()]
         hub = [stored.data for shard in self._reader.hub() for stored in shard]
-        found = {"stream": counted(hub), "lake": counted(self._region.lake())}
+        found = {"stream": counted(hub), "lake": counted(data for _, data in self._lake.read().values())}
         found |= {column: counted(self._taken[column]) for column in COLUMNS}
         found["table"] = {CHANGES: Counter(int(item["n"]["N"]) for item in self._region.items())}
         return found
