@@ -1,5 +1,6 @@
 """Servers that tests share: one set per test process, started when first asked for."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,27 +14,8 @@ from replicator.dev.checker import Verdict
 from replicator.dev.launch import aws_ready, start_aws
 from replicator.dev.processes import Child
 from replicator.dev.valkey import Valkey
-from tests.warm_start import SERVICES, WarmStart
+from tests.warm_start import WarmStart
 
-WARM = {
-    "replicator": (
-        "replicator.cli",
-        "replicator.bootstrap",
-        "replicator.bootstrap_command",
-        "replicator.filter_command",
-        "replicator.quarantine_commands",
-        "replicator.quarantine_view",
-        "replicator.redrive_command",
-        "replicator.replay_command",
-    ),
-    "replicator.dev.aws": (
-        "replicator.dev.certificate",
-        "replicator.dev.kinesis_endpoint",
-        "replicator.dev.launch",
-        "replicator.dev.moto_server",
-        *(f"moto.{service}.urls" for service in SERVICES if service != "kinesis"),
-    ),
-}
 REGION = "us-east-1"
 """The region of the shared endpoints: requests to Kinesis must be signed for it."""
 RATE_FACTOR = "1000"
@@ -42,6 +24,12 @@ _numbers = count(1)
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no collection of garbage needs to go through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,11 +61,9 @@ def warm_start(aws_credentials: None) -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    warm = WarmStart(WARM)
-    with pytest.MonkeyPatch.context() as patch:
+    with WarmStart() as warm, pytest.MonkeyPatch.context() as patch:
         patch.setattr(Child, "start", warm.start)
         yield
-    warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,16 @@
 Of the time of a test run a third went into the imports of some four hundred workers and AWS processes, always the
 same. A `WarmModule` imports once, in a process of its own, and forks for each start: the child has a process id,
 standard streams, an environment, a session and signals of its own, runs ``python -m MODULE`` from its first line, and
-dies with us as others do. What starts cold in the tests stays so: the demo, the drill, and the measured start.
+dies with us as others do. What starts cold in the tests stays so: the demo and the measured start.
 
     python -m tests.warm_start FD MODULE IMPORT...
 
 serves requests from the socket FD: one message each, with the child's standard streams and the channel on which to
 answer: its process id, and later its exit code.
+
+    python -m tests.warm_start run MODULE ARGUMENT...
+
+runs a module whose own children start that way.
 """
 
 import gc
@@ -25,16 +29,35 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import msgspec
 from botocore.loaders import JSONFileLoader
 from botocore.session import get_session
 
-from replicator.dev.processes import Process, cold_start, die_with
+from replicator.dev.processes import Child, Process, cold_start, die_with
 
-REQUEST_BYTES_MAX = 1 << 18
 SERVICES = ("dynamodb", "dynamodbstreams", "events", "kinesis", "s3", "sqs", "sts")
+WARM = {
+    "replicator": (
+        "replicator.cli",
+        "replicator.bootstrap",
+        "replicator.bootstrap_command",
+        "replicator.filter_command",
+        "replicator.quarantine_commands",
+        "replicator.quarantine_view",
+        "replicator.redrive_command",
+        "replicator.replay_command",
+    ),
+    "replicator.dev.aws": (
+        "replicator.dev.certificate",
+        "replicator.dev.kinesis_endpoint",
+        "replicator.dev.launch",
+        "replicator.dev.moto_server",
+        *(f"moto.{service}.urls" for service in SERVICES if service != "kinesis"),
+    ),
+}
+REQUEST_BYTES_MAX = 1 << 18
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -113,18 +136,20 @@ class WarmModule:
 class WarmStart:
     """Takes the place of `cold_start` for the commands of its modules."""
 
-    def __init__(self, modules: Mapping[str, Sequence[str]]) -> None:
-        """``modules``: what each imports beforehand."""
-        self._modules = {name: WarmModule(name, *imports) for name, imports in modules.items()}
+    def __init__(self) -> None:
+        self._modules = {name: WarmModule(name, *imports) for name, imports in WARM.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for module in self._modules.values():
+            module.close()
 
     def start(self, argv: Sequence[str], output: BinaryIO, variables: Mapping[str, str]) -> Process:
         if [*argv[:2]] == [sys.executable, "-m"] and (module := self._modules.get(argv[2])):
             return module.start(argv[3:], output, variables)
         return cold_start(argv, output, variables)
-
-    def close(self) -> None:
-        for module in self._modules.values():
-            module.close()
 
 
 def serve(requests: int) -> Request | None:
@@ -185,12 +210,22 @@ def read_descriptions(services: Sequence[str]) -> None:
 
 
 def main() -> None:
-    requests, module, *imports = sys.argv[1:]
+    requests, module, *arguments = sys.argv[1:]
+    if requests == "run":
+        with WarmStart() as warm:
+            Child.start = warm.start  # type: ignore[method-assign]
+            sys.argv[1:] = arguments
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        become_warm(int(requests), module, arguments)
+
+
+def become_warm(requests: int, module: str, imports: Sequence[str]) -> None:
     for name in imports:
         importlib.import_module(name)
     read_descriptions(SERVICES)
     gc.freeze()  # Collections in the children need not go through it, nor copy it.
-    request = serve(int(requests))
+    request = serve(requests)
     if request is not None:
         sys.argv[1:] = request.arguments
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -6,17 +6,20 @@ of 8,000 behind one lock), so the whole WSGI application, body included, runs un
 Nobody may hold that lock for long, or leases run out behind it. moto's SQS reads all attributes of the queue for each
 message it hands out or takes, and counting the queue's messages is among them: 170 ms for ten of 300 messages, 7 ms
 with the one attribute that is asked for. Its EventBridge makes a parser of the same few paths for each event: ten took
-870 ms on a loaded machine, and take 18.
+870 ms on a loaded machine, and take 18. For every request it lists its own package and botocore's folders of services
+and builds the model of the service anew; kept, a put with its client takes 3.5 ms instead of 4.7.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import jsonpath_ng.ext
+import moto.backends
+import moto.core.responses
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sqs.models import Message, Queue, SQSBackend
 from werkzeug.serving import make_server
@@ -69,6 +72,8 @@ def _hasten() -> None:
     SQSBackend.get_queue_attributes = _counted  # type: ignore[method-assign]
     Queue.BASE_ATTRIBUTES = [name for name in Queue.BASE_ATTRIBUTES if name not in COUNTS]
     jsonpath_ng.ext.parse = lru_cache(jsonpath_ng.ext.parse)  # type: ignore[attr-defined]
+    moto.core.responses.get_service_model = cache(moto.core.responses.get_service_model)
+    moto.backends.list_of_moto_modules = partial(list, [*moto.backends.list_of_moto_modules()])
 
 
 def start_moto(host: str, port: int) -> str:

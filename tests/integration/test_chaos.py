@@ -32,7 +32,8 @@ class DrillProcess:
         self.files.mkdir()
         self.journal_path = workdir / "journal.json"
         self._mark = uuid4().hex
-        chaos = [str(Path(sys.executable).with_name("chaos")), "--no-version-check", "--log-file", str(workdir / "log")]
+        chaos = [sys.executable, "-m", "tests.warm_start", "run", "chaostoolkit"]
+        chaos += ["--no-version-check", "--log-file", str(workdir / "log")]
         self._process = subprocess.Popen(
             [*chaos, "run", "--journal-path", str(self.journal_path), str(experiment)],
             cwd=workdir,
