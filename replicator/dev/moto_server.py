@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import jsonpath_ng.ext
 import moto.backends
 import moto.core.responses
+import moto.core.utils
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sqs.models import Message, Queue, SQSBackend
 from werkzeug.serving import make_server
@@ -72,7 +73,7 @@ def _hasten() -> None:
     SQSBackend.get_queue_attributes = _counted  # type: ignore[method-assign]
     Queue.BASE_ATTRIBUTES = [name for name in Queue.BASE_ATTRIBUTES if name not in COUNTS]
     jsonpath_ng.ext.parse = lru_cache(jsonpath_ng.ext.parse)  # type: ignore[attr-defined]
-    moto.core.responses.get_service_model = cache(moto.core.responses.get_service_model)
+    moto.core.responses.get_service_model = cache(moto.core.utils.get_service_model)  # type: ignore[attr-defined]
     moto.backends.list_of_moto_modules = partial(list, [*moto.backends.list_of_moto_modules()])
 
 
