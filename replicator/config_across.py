@@ -63,7 +63,8 @@ def _idle_aggregation(document: Document, config: Config, topologies: Topologies
         return
     for index, link in enumerate(config.links):
         places = [Region(link.at)] if link.at else config.region_names
-        if link.source not in config.sources:
+        source = config.sources.get(link.source)
+        if source is None or source.sink not in config.sinks:
             continue
         here = [place for place in places if link.peer in config.peers(link.source, place, topologies)]
         if any(_packs_without_lanes(config.link(link.source, place, link.peer)) for place in here):

@@ -265,10 +265,10 @@ class ClaimScope(Struct, frozen=True):
 class ClaimSession(Struct, frozen=True):
     """A fenced right to claim, from `ClaimStore.attach`.
 
-    ``store`` is the incarnation of the store's own state; ``batch`` the number of the last batch claimed so far;
-    ``open_batches`` how many batches an earlier owner claimed and never settled; ``watermark`` what the store proves
-    done (0: nothing); ``is_new`` when the store knew nothing of this scope; ``remembers_ms``: for so long after the
-    attaching the store still knows what was settled last.
+    ``store`` is the incarnation of the store's own state; ``batch`` and ``settled`` are the numbers of the last batch
+    and the last settlement so far; ``open_batches``: how many an earlier owner claimed and never settled;
+    ``watermark``: what the store proves done (0: nothing); ``is_new`` when the store knew nothing of this scope;
+    ``remembers_ms``: for so long after the attaching the store still knows what was settled last.
     """
 
     scope: ClaimScope
@@ -279,6 +279,7 @@ class ClaimSession(Struct, frozen=True):
     watermark: SequenceNumber
     is_new: bool
     remembers_ms: int
+    settled: int = 0
 
 
 class ClaimStore(Protocol):
@@ -293,10 +294,7 @@ class ClaimStore(Protocol):
         ...
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
-        """Reserve ``len(claims) / 20`` events as batch number ``batch`` (the last one plus 1); safe to repeat.
-
-        Claims within one batch must be distinct.
-        """
+        """Reserve ``len(claims) / 20`` distinct events as batch ``batch`` (the last one plus 1); safe to repeat."""
         ...
 
     async def settle(
@@ -306,11 +304,14 @@ class ClaimStore(Protocol):
         undone: Collection[int],
         watermark: SequenceNumber,
         *,
+        number: int = 0,
+        after: int = 0,
         may_wait: bool = False,
     ) -> None:
         """Mark the batch done but for the indices in ``undone``, which become absent again; safe to repeat.
 
-        ``may_wait``: a moment, for a call that would be made anyway.
+        ``number``: of this settlement, higher than any before. ``after``: the last one answered; a store that does not
+        know of it has lost it. ``may_wait``: a moment, for a call that would be made anyway.
         """
         ...
 

@@ -29,7 +29,9 @@ class MemoryClaims:
             state = self._scopes[scope] = ClaimState(f"memory-{self._incarnations}", epoch)
         dropped = rules.attach(state, epoch)
         left_ms = rules.remembers_ms(state, self._now_ms(), self._window_ms)
-        return ClaimSession(scope, epoch, state.incarnation, state.batch, dropped, state.watermark, is_new, left_ms)
+        return ClaimSession(
+            scope, epoch, state.incarnation, state.batch, dropped, state.watermark, is_new, left_ms, state.settled
+        )
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
         return rules.claim(self._held(session), batch, claims, self._now_ms(), self._window_ms)
@@ -41,9 +43,11 @@ class MemoryClaims:
         undone: Collection[int],
         watermark: SequenceNumber,
         *,
+        number: int = 0,
+        after: int = 0,
         may_wait: bool = False,  # noqa: ARG002 - there is nothing to wait for
     ) -> None:
-        rules.settle(self._held(session), batch, undone, watermark, self._now_ms())
+        rules.settle(self._held(session), batch, undone, watermark, self._now_ms(), number=number, after=after)
 
     async def forget(self, session: ClaimSession) -> None:
         self._scopes.pop(session.scope, None)

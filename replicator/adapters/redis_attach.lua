@@ -1,13 +1,13 @@
 -- Open a session under a lease epoch. KEYS[1]: meta, KEYS[2]: open batches. ARGV: fresh incarnation, epoch, keep_ms,
 -- window_ms.
 -- Answers {'ok', incarnation, batch, open batches dropped, watermark, 1 when new, ms for which what was settled last is
--- still remembered} or {'fenced', epoch}.
-local meta = redis.call('HMGET', KEYS[1], 'inc', 'ep', 'n', 'wm', 'at')
+-- still remembered, number of the last settlement} or {'fenced', epoch}.
+local meta = redis.call('HMGET', KEYS[1], 'inc', 'ep', 'n', 'wm', 'at', 'st')
 if not meta[1] then
   redis.call('HSET', KEYS[1], 'inc', ARGV[1], 'ep', ARGV[2], 'n', 0, 'wm', '0', 'gens', '')
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   redis.call('DEL', KEYS[2])
-  return {'ok', ARGV[1], '0', '0', '0', '1', '0'}
+  return {'ok', ARGV[1], '0', '0', '0', '1', '0', '0'}
 end
 if tonumber(ARGV[2]) < tonumber(meta[2]) then
   return {'fenced', meta[2]}
@@ -21,4 +21,4 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local left = meta[5] and math.max(0, meta[5] + ARGV[4] - now) or 0
-return {'ok', meta[1], meta[3], tostring(open), meta[4], '0', string.format('%d', left)}
+return {'ok', meta[1], meta[3], tostring(open), meta[4], '0', string.format('%d', left), meta[6] or '0'}

@@ -1,6 +1,7 @@
 -- Claims and settlements, as many as came together, in their order; each has its own answer.
 -- KEYS: for each its meta hash and its hash of open batches, all with one hash tag. ARGV: window_ms, keep_ms, then for
--- each: 'claim' or 'settle', incarnation, epoch, batch, claims or undone, prefix, watermark.
+-- each: 'claim' or 'settle', incarnation, epoch, batch, claims or undone, prefix, watermark, and of a settlement its
+-- number and the one after which it comes.
 -- Bucket names are made here from the prefix: they carry the same hash tag as the keys, so all are in one slot; which
 -- buckets are live is known only to the meta hash, so the caller can't declare them.
 local window, keep = tonumber(ARGV[1]), ARGV[2]
@@ -62,17 +63,21 @@ local function claim(meta_key, open_key, incarnation, epoch, number, blob, prefi
 end
 
 -- Mark one batch done. undone: indices as '3,17,' (from 0). Answers {'ok'}, {'lost', why} or {'fenced', epoch}.
-local function settle(meta_key, open_key, incarnation, epoch, number, undone_text, prefix, mark)
-  local meta = redis.call('HMGET', meta_key, 'inc', 'ep', 'n', 'wm', 'gens', 'drop')
+local function settle(meta_key, open_key, incarnation, epoch, number, undone_text, prefix, mark, turn, after)
+  local meta = redis.call('HMGET', meta_key, 'inc', 'ep', 'n', 'wm', 'gens', 'drop', 'st')
   if not meta[1] then return {'lost', 'there is no state'} end
   if meta[1] ~= incarnation then return {'lost', 'the state is another incarnation'} end
   if tonumber(meta[2]) > tonumber(epoch) then return {'fenced', meta[2]} end
   if meta[2] ~= epoch then return {'lost', 'the state is older than this session'} end
+  local settled = tonumber(meta[7] or 0)
+  if settled < tonumber(after) then return {'lost', 'the settlements stand at ' .. settled} end
+  settled = math.max(settled, tonumber(turn))
   local stored = redis.call('HGET', open_key, number)
   if not stored then
     if meta[6] and tonumber(meta[6]) >= tonumber(number) then return {'lost', 'the batch may have been dropped'} end
-    if tonumber(meta[3]) >= tonumber(number) then return {'ok'} end
-    return {'lost', 'the batch counter stands at ' .. meta[3]}
+    if tonumber(meta[3]) < tonumber(number) then return {'lost', 'the batch counter stands at ' .. meta[3]} end
+    redis.call('HSET', meta_key, 'st', settled)
+    return {'ok'}
   end
 
   local count = #stored / 21
@@ -128,7 +133,7 @@ local function settle(meta_key, open_key, incarnation, epoch, number, undone_tex
   -- Sequence numbers have up to 129 digits: the longer is the greater, then text order decides.
   local watermark = meta[4]
   if #mark > #watermark or (#mark == #watermark and mark > watermark) then watermark = mark end
-  redis.call('HSET', meta_key, 'gens', table.concat(texts), 'wm', watermark, 'at', now)
+  redis.call('HSET', meta_key, 'gens', table.concat(texts), 'wm', watermark, 'at', now, 'st', settled)
   redis.call('HDEL', open_key, number)
   redis.call('PEXPIRE', meta_key, keep)
   return {'ok'}
@@ -136,11 +141,12 @@ end
 
 local answers = {}
 for index = 1, #KEYS / 2 do
-  local at = 7 * (index - 1) + 3
+  local at = 9 * (index - 1) + 3
   local op = ARGV[at] == 'claim' and claim or settle
   local meta_key, open_key = KEYS[2 * index - 1], KEYS[2 * index]
   local ok, answer = pcall(
-    op, meta_key, open_key, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+    op, meta_key, open_key, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6],
+    ARGV[at + 7], ARGV[at + 8])
   if not ok then answer = {'error', type(answer) == 'table' and answer.err or tostring(answer)} end
   answers[index] = answer
 end

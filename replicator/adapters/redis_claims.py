@@ -89,7 +89,7 @@ class RedisClaims:
     async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
         args = (secrets.token_hex(8), epoch, self._kept_ms, self._window_ms)
         answer = _checked(scope, await self._called(self._attach, _keys(scope), args))
-        _, store, batch, open_batches, watermark, is_new, remembers_ms = [part.decode() for part in answer]
+        _, store, batch, open_batches, watermark, is_new, remembers_ms, settled = [part.decode() for part in answer]
         return ClaimSession(
             scope,
             epoch,
@@ -99,11 +99,12 @@ class RedisClaims:
             SequenceNumber(int(watermark)),
             is_new == "1",
             int(remembers_ms),
+            int(settled),
         )
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
         assert len(claims) % CLAIM_BYTES == 0
-        verdicts: bytes = (await self._operate("claim", session, batch, claims, "", may_wait=False))[1]
+        verdicts: bytes = (await self._operate("claim", session, batch, claims, ("", 0, 0)))[1]
         return verdicts
 
     async def settle(
@@ -113,16 +114,26 @@ class RedisClaims:
         undone: Collection[int],
         watermark: SequenceNumber,
         *,
+        number: int = 0,
+        after: int = 0,
         may_wait: bool = False,
     ) -> None:
         places = "".join(f"{index}," for index in undone)
-        await self._operate("settle", session, batch, places, str(watermark), may_wait=may_wait)
+        mark = (str(watermark), number, after)
+        await self._operate("settle", session, batch, places, mark, may_wait=may_wait)
 
     async def _operate(
-        self, kind: str, session: ClaimSession, batch: int, payload: str | bytes, watermark: str, *, may_wait: bool
+        self,
+        kind: str,
+        session: ClaimSession,
+        batch: int,
+        payload: str | bytes,
+        mark: tuple[str, int, int],
+        *,
+        may_wait: bool = False,
     ) -> list[bytes]:
         scope = session.scope
-        args = (kind, session.store, session.epoch, batch, payload, _name(scope, "w:"), watermark)
+        args = (kind, session.store, session.epoch, batch, payload, _name(scope, "w:"), *mark)
         loop = asyncio.get_running_loop()
         operation = _Operation(scope, args, loop.create_future())
         group = _tag(scope) if self._is_cluster else ""

@@ -89,7 +89,7 @@ def _checkpoint(table: str, item: Item, stored: Item) -> Checkpoint:
     return Checkpoint(
         read_position(table, item, stored["position"]["S"]),
         int(stored["floor"]["N"]) if "floor" in stored else None,
-        _parse_mark(released) if released is not None else None,
+        _parse_mark(released, stored) if released is not None else None,
         _parse_lifetime(stored["lifetime"]["S"]) if "lifetime" in stored else None,
     )
 
@@ -100,15 +100,17 @@ def stored_checkpoint(checkpoint: Checkpoint) -> Item:
         stored["floor"] = {"N": str(checkpoint.attempt_floor_ms)}
     if checkpoint.released is not None:
         stored["released"] = {"S": f"{checkpoint.released.incarnation}:{checkpoint.released.batch}"}
+        if checkpoint.released.settled:
+            stored["settled"] = {"N": str(checkpoint.released.settled)}
     if checkpoint.lifetime is not None:
         # A worker that doesn't know this attribute leaves it out when it writes, and so is waited for in full.
         stored["lifetime"] = {"S": f"{checkpoint.lifetime.epoch}:{checkpoint.lifetime.ms}"}
     return stored
 
 
-def _parse_mark(text: str) -> ClaimMark:
+def _parse_mark(text: str, stored: Item) -> ClaimMark:
     incarnation, _, batch = text.rpartition(":")
-    return ClaimMark(incarnation, int(batch))
+    return ClaimMark(incarnation, int(batch), int(stored["settled"]["N"]) if "settled" in stored else 0)
 
 
 def _parse_lifetime(text: str) -> Lifetime:

@@ -5,10 +5,12 @@ each. Settling a batch makes its events done and remembers them for a window of 
 again. The Redis scripts do the same in Lua; the contract suite compares the two over random histories.
 
 Why it is safe: *done* is written only by settling a batch that this very session claimed, so it is proof. *Absent* is
-none: whoever finds less than it remembers (another incarnation, an older epoch, a batch counter that stands lower) is
-told ``ClaimsLost`` and never starts anew by itself, and whoever finds a higher epoch is fenced. Every transition may be
-repeated with the same answer, because replies get lost. An attaching that comes late or twice drops what its own
-session claimed meanwhile; a batch that may have been dropped is never answered as settled, since nothing of it is done.
+none: whoever finds less than it remembers (another incarnation, an older epoch, a lower number of a batch or of a
+settlement) is told ``ClaimsLost`` and never starts anew by itself, and whoever finds a higher epoch is fenced. The
+batch alone would not tell: a store that falls back to between a claim and its settlement stands at the same one. Every
+transition may be repeated with the same answer, because replies get lost. An attaching that comes late or twice drops
+what its own session claimed meanwhile; a batch that may have been dropped is never answered as settled, since nothing
+of it is done.
 """
 
 import struct
@@ -34,7 +36,7 @@ class ClaimState(Struct):
 
     ``open``: claims and verdicts by batch; ``done``: when it was settled, in ms, by digest and by digest with check;
     ``settled_ms``: when anything was settled last, 0 for never; ``dropped``: the last batch when open ones were
-    dropped, 0 for never.
+    dropped, 0 for never; ``settled``: the number that the last settlement had.
     """
 
     incarnation: str
@@ -45,6 +47,7 @@ class ClaimState(Struct):
     open: dict[int, tuple[bytes, bytes]] = {}
     done: dict[bytes, int] = {}
     dropped: int = 0
+    settled: int = 0
 
 
 def attach(state: ClaimState, epoch: int) -> int:
@@ -87,14 +90,27 @@ def claim(state: ClaimState, batch: int, claims: bytes, now_ms: int, window_ms: 
     return verdicts
 
 
-def settle(state: ClaimState, batch: int, undone: Collection[int], watermark: SequenceNumber, now_ms: int) -> None:
-    """Make the batch done but for the indices in ``undone``. Raises ClaimsLost."""
+def settle(
+    state: ClaimState,
+    batch: int,
+    undone: Collection[int],
+    watermark: SequenceNumber,
+    now_ms: int,
+    *,
+    number: int = 0,
+    after: int = 0,
+) -> None:
+    """Make the batch done but for the indices in ``undone``; see `ports.ClaimStore`. Raises ClaimsLost."""
+    if state.settled < after:
+        raise ClaimsLost(f"the settlements stand at {state.settled}; attach anew")
     if batch not in state.open:
         if batch <= state.dropped:
             raise ClaimsLost("the batch may have been dropped; attach anew")
-        if state.batch >= batch:
-            return
-        raise ClaimsLost(f"the batch counter stands at {state.batch}; attach anew")
+        if state.batch < batch:
+            raise ClaimsLost(f"the batch counter stands at {state.batch}; attach anew")
+        state.settled = max(state.settled, number)
+        return
+    state.settled = max(state.settled, number)
     claims, verdicts = state.open.pop(batch)
     for index, claim in enumerate(split(claims)):
         if index not in undone and verdicts[index] != DONE:

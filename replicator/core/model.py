@@ -138,6 +138,8 @@ class ClaimMark(Struct, frozen=True):
 
     incarnation: str
     batch: int
+    settled: int = 0
+    """The number of the last settlement."""
 
 
 class Lifetime(Struct, frozen=True):

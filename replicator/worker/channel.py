@@ -323,7 +323,7 @@ class Channel:
         released: ClaimMark | None = NOTHING_OPEN
         if partly:
             is_marked = all(span.is_marked and span.session is session for span in partly)
-            released = ClaimMark(session.store, self._claiming.batch) if session is not None and is_marked else None
+            released = self._claiming.mark if is_marked else None
         return replace(checkpoint, released=released)
 
     async def forget(self) -> None:

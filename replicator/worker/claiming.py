@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, TypeVar
 import structlog
 
 from replicator.core.claims import CHANGED, CLAIM_BYTES, NEW
-from replicator.core.model import SequenceNumber
+from replicator.core.model import ClaimMark, SequenceNumber
 from replicator.errors import ClaimsLost, StoreUnavailable
 from replicator.ports import ClaimScope, ClaimSession, ClaimStore
 from replicator.worker.link import Link
@@ -33,19 +33,23 @@ class Claiming:
         self._link = link
         self._on_loss = on_loss
         self._batch = 0
+        self._settled = 0
+        self._answered = 0
         self._away_until_s = 0.0
         self.session: ClaimSession | None = None
 
     @property
-    def batch(self) -> int:
-        """The number of the last batch claimed."""
-        return self._batch
+    def mark(self) -> ClaimMark | None:
+        """The store's state as far as this session knows it; None without one."""
+        session = self.session
+        return None if session is None else ClaimMark(session.store, self._batch, self._answered)
 
     async def attach(self) -> ClaimSession | None:
         """Open the session; None when the store is away and the link goes on without it."""
         self.session = await self._call(lambda: self._store.attach(self.scope, self.epoch))
         if self.session is not None:
             self._batch = self.session.batch
+            self._settled = self._answered = self.session.settled
         return self.session
 
     async def claim(self, claims: Sequence[bytes]) -> tuple[int | None, bytes]:
@@ -86,17 +90,29 @@ class Claiming:
         """
         if session is None or batch is None or session is not self.session:
             return False
+        self._settled = number = self._settled + 1
         try:
-            done = await self._call(lambda: self._settled(session, batch, undone, mark, may_wait=may_wait))
+            done = await self._call(lambda: self._settle(session, batch, undone, mark, number, may_wait=may_wait))
         except ClaimsLost as exc:
             self._lost(exc)
             return False
-        return done is not None
+        if done is None or session is not self.session:
+            return False
+        self._answered = max(self._answered, number)
+        return True
 
-    async def _settled(
-        self, session: ClaimSession, batch: int, undone: Collection[int], mark: SequenceNumber, *, may_wait: bool
+    async def _settle(
+        self,
+        session: ClaimSession,
+        batch: int,
+        undone: Collection[int],
+        mark: SequenceNumber,
+        number: int,
+        *,
+        may_wait: bool,
     ) -> bool:
-        await self._store.settle(session, batch, undone, mark, may_wait=may_wait)
+        after = self._answered
+        await self._store.settle(session, batch, undone, mark, number=number, after=after, may_wait=may_wait)
         return True
 
     async def forget(self) -> None:

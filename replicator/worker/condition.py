@@ -100,9 +100,13 @@ class WatchedClaims:
         undone: Collection[int],
         watermark: SequenceNumber,
         *,
+        number: int = 0,
+        after: int = 0,
         may_wait: bool = False,
     ) -> None:
-        await self.condition.watch(self._store.settle(session, batch, undone, watermark, may_wait=may_wait))
+        await self.condition.watch(
+            self._store.settle(session, batch, undone, watermark, number=number, after=after, may_wait=may_wait)
+        )
 
     async def forget(self, session: ClaimSession) -> None:
         await self.condition.watch(self._store.forget(session))

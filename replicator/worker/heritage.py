@@ -77,7 +77,7 @@ class Heritage:
         released = self._durable.released
         if self._durable.attempt_floor_ms is None or released == NOTHING_OPEN:
             return
-        if session is None or released != ClaimMark(session.store, session.batch):
+        if session is None or released != ClaimMark(session.store, session.batch, session.settled):
             await self._look_up()
             return
         self._marked_in = session

@@ -131,6 +131,22 @@ async def test_a_batch_dropped_by_an_attaching_that_came_again_is_not_settled(
     assert await store.claim(again, 3, claim_of("a")) == b"d"
 
 
+async def test_a_settlement_after_one_that_the_store_no_longer_knows_is_lost(
+    store: ClaimStore, scope: ClaimScope
+) -> None:
+    # A store that fell back to between a claim and its settlement stands at the batch of the claim all the same.
+    session = await store.attach(scope, 1)
+    assert session.settled == 0
+    for batch in (1, 2, 3):
+        await store.claim(session, batch, claim_of(str(batch)))
+    await store.settle(session, 1, (), NONE, number=4)
+    with pytest.raises(ClaimsLost, match="settlements stand at 4"):
+        await store.settle(session, 2, (), NONE, number=6, after=5)
+    await store.settle(session, 2, (), NONE, number=6, after=4)
+    await store.settle(session, 1, (), NONE, number=7, after=6)
+    assert (await store.attach(scope, 2)).settled == 7
+
+
 async def test_a_batch_may_be_as_large_as_the_largest_aggregate(store: ClaimStore, scope: ClaimScope) -> None:
     session = await store.attach(scope, 1)
     claims = b"".join(number.to_bytes(16, "big") + b"same" for number in range(USER_RECORDS_MAX))
@@ -230,10 +246,11 @@ async def test_the_window_passes_in_redis_and_nothing_stays_behind(valkey_url: s
     steps=st.lists(
         st.tuples(st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True), st.sets(st.integers(0, 11))),
         max_size=12,
-    )
+    ),
+    number=st.integers(0, 5),
 )
 async def test_redis_and_memory_agree_on_any_history(
-    steps: list[tuple[list[int], set[int]]], valkey_url: str, new_name: Callable[[str], str]
+    steps: list[tuple[list[int], set[int]]], number: int, valkey_url: str, new_name: Callable[[str], str]
 ) -> None:
     redis = connect(valkey_url, timeout_s=5.0)
     memory = MemoryClaims(Clock().now_ms)
@@ -245,7 +262,10 @@ async def test_redis_and_memory_agree_on_any_history(
             verdicts = [await store.claim(session, batch, claims) for store, session in sessions]
             assert verdicts[0] == verdicts[1]
             for store, session in sessions:
-                await store.settle(session, batch, {index for index in undone if index < len(numbers)}, NONE)
+                places = {index for index in undone if index < len(numbers)}
+                await store.settle(session, batch, places, NONE, number=number * batch)
+        again = [await store.attach(scope, 2) for store, _ in sessions]
+        assert again[0].settled == again[1].settled == number * len(steps)
     finally:
         await redis.close()
 

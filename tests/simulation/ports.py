@@ -342,10 +342,12 @@ class WireClaims:
         undone: Collection[int],
         watermark: SequenceNumber,
         *,
+        number: int = 0,
+        after: int = 0,
         may_wait: bool = False,
     ) -> None:
         kept = tuple(undone)
-        await self._call(lambda: self._claims.settle(session, batch, kept, watermark))
+        await self._call(lambda: self._claims.settle(session, batch, kept, watermark, number=number, after=after))
 
     async def forget(self, session: ClaimSession) -> None:
         await self._call(lambda: self._claims.forget(session))

@@ -154,7 +154,9 @@ async def test_looked_for_is_what_may_come_by_here(origin: Origin, is_found: boo
     assert heritage.has_landed(origin) == is_found
 
 
-@pytest.mark.parametrize("released", [None, ClaimMark("memory-1", 9), ClaimMark("another", 1)])
+@pytest.mark.parametrize(
+    "released", [None, ClaimMark("memory-1", 9), ClaimMark("another", 1), ClaimMark("memory-1", 1, 1)]
+)
 async def test_without_a_mark_that_fits_the_store_everything_is_looked_up(released: ClaimMark | None) -> None:
     shard = Shard()
     await shard.heritage()

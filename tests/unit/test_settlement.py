@@ -30,10 +30,12 @@ class Asked(MemoryClaims):
         undone: Collection[int],
         watermark: SequenceNumber,
         *,
+        number: int = 0,
+        after: int = 0,
         may_wait: bool = False,
     ) -> None:
         self.might_wait.append(may_wait)
-        await super().settle(session, batch, undone, watermark)
+        await super().settle(session, batch, undone, watermark, number=number, after=after)
 
 
 class Story:
