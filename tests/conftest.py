@@ -26,6 +26,15 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests, which wait for processes, come evenly among the others: side by side each leaves time to the rest."""
+    kinds: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    for item in items:
+        kinds[item.get_closest_marker("slow") is not None].append(item)
+    places = {item: place / len(kind) for kind in kinds for place, item in enumerate(kind)}
+    items.sort(key=lambda item: places[item])
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected stays to the end: no collection of garbage needs to go through it."""
     gc.collect()
