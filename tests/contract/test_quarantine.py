@@ -7,12 +7,14 @@ from typing import Any, Protocol, cast
 
 import pytest
 from msgspec.structs import replace
+from poison_queue import opened_queue
 from quiet_wire import quiet_wire
 
 from replicator import ports
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_s3 import S3Quarantine
+from replicator.adapters.quarantine_sqs import SqsQuarantine
 from replicator.aws.session import AwsSession
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.quarantine_document import Quarantined, decode_document, document_id, key_digest
@@ -37,7 +39,7 @@ class Kept(Protocol):
     async def __call__(self) -> list[bytes]: ...
 
 
-@pytest.fixture(params=["memory", "simulated", "file", "s3"])
+@pytest.fixture(params=["memory", "simulated", "file", "s3", "queue"])
 async def case(
     request: pytest.FixtureRequest, tmp_path: Path, new_name: Callable[[str], str]
 ) -> AsyncIterator[tuple[Quarantine, Kept]]:
@@ -56,6 +58,10 @@ async def case(
             return [decode_document(path.read_bytes()).data for path in tmp_path.rglob("*.json")]
 
         yield FileQuarantine(tmp_path), in_files
+        return
+    if request.param == "queue":
+        async with opened_queue(request.getfixturevalue("aws_url"), new_name("quarantine"), tmp_path) as queue:
+            yield queue.quarantine, queue.kept
         return
     bucket = new_name("quarantine")
     async with AwsSession().client("s3", "us-east-1", request.getfixturevalue("aws_url")) as client:
@@ -178,12 +184,15 @@ async def test_what_is_no_document_is_named(place: str, tmp_path: Path, request:
 
 
 async def test_documents_are_loaded_and_removed_by_name_on_their_link_only(case: tuple[Quarantine, Kept]) -> None:
+    """What a queue holds has names when it was brought beside."""
     quarantine, kept = case
     reader = reader_of(quarantine)
     for number in range(3):
         await quarantine.put(put_away(number))
     await quarantine.put(put_away(1, OTHER))
     await quarantine.hold(LINK, "k")
+    for link in (LINK, OTHER) if isinstance(quarantine, SqsQuarantine) else ():
+        await quarantine.bring(link, lambda _: True, is_dry=False)
     names = {name: await reader.load(name) for name in await reader.names(LINK)}
     assert sorted(document.data for document in names.values()) == sorted(put_away(n).data for n in range(3))
     [gone] = [name for name, document in names.items() if document.data == put_away(1).data]
