@@ -7,7 +7,7 @@ brought beside first, where they have names and an order.
 
 Why nothing is lost: the worker only sends, and an event is put away when SQS says that it has it. A message is deleted
 when its document stands beside, and nothing of ours deletes it else. A send that nobody answered is repeated, so that
-a document may be there twice; it is one by its id.
+a document may be there twice; it is one by its link and id.
 """
 
 import asyncio
@@ -54,10 +54,13 @@ class Beside(Quarantine, QuarantineReader, Protocol):
 
 
 class _Looked(Struct, frozen=True):
-    """By id; ``is_all``: there was no more."""
+    """By link and id: one event may be poison on several links. ``is_all``: there was no more."""
 
-    documents: dict[str, Document]
+    documents: dict[tuple[str, str], Document]
     is_all: bool
+
+    def of(self, link: LinkName) -> list[Document]:
+        return [document for document in self.documents.values() if document.link == link]
 
 
 class SqsQuarantine:
@@ -104,8 +107,8 @@ class SqsQuarantine:
         """What is in both places, because a redrive was killed between them, counts once where it is shown."""
         looked = await self._look()
         beside = await self._beside.kept(link, newest)
-        queued = {id_: document for id_, document in looked.documents.items() if document.link == link}
-        shown = queued | {document.id: document for document in beside.newest}
+        queued = looked.of(link)
+        shown = {document.id: document for document in [*queued, *beside.newest]}
         twice = len(queued) + len(beside.newest) - len(shown)
         found = sorted(shown.values(), key=lambda document: document.at_ms, reverse=True)
         return Kept(beside.total + len(queued) - twice, found[:newest], looked.is_all)
@@ -113,7 +116,7 @@ class SqsQuarantine:
     async def find(self, link: LinkName, document_id: str) -> Sequence[Document]:
         looked = await self._look()
         beside = await self._beside.find(link, document_id)
-        queued = [d for i, d in looked.documents.items() if d.link == link and i.startswith(document_id)]
+        queued = [document for document in looked.of(link) if document.id.startswith(document_id)]
         found = {document.id: document for document in [*queued, *beside]}
         if not found and not looked.is_all:
             raise self._too_many(f"no id that begins with {document_id!r} is among those that were looked at")
@@ -125,20 +128,17 @@ class SqsQuarantine:
         When it returns, everything that was chosen and that no other consumer was holding stands beside.
         """
 
-        def is_wanted(document: Document) -> bool:
-            return document.link == link and is_chosen(document)
-
         if is_dry:
             looked = await self._look()
-            is_all, ids = looked.is_all, {id_ for id_, document in looked.documents.items() if is_wanted(document)}
+            is_all, number = looked.is_all, sum(map(is_chosen, looked.of(link)))
         else:
-            self._looked = None
-            is_all, ids = await self._bring(is_wanted)
+            is_all, number = await self._bring(lambda document: document.link == link and is_chosen(document))
         if not is_all:
             raise self._too_many("what was brought stays brought; repeat it, or redrive other links first")
-        return len(ids)
+        return number
 
-    async def _bring(self, is_wanted: Callable[[Document], bool]) -> tuple[bool, set[str]]:
+    async def _bring(self, is_wanted: Callable[[Document], bool]) -> tuple[bool, int]:
+        self._looked = None
         ids = set[str]()
         async with self._pass() as going:
             async for batch in going.batches():
@@ -146,7 +146,7 @@ class SqsQuarantine:
                 await asyncio.gather(*(self._beside.put(self._quarantined(each)) for each in wanted.values()))
                 await going.delete(list(wanted))
                 ids |= {document.id for document in wanted.values()}
-        return going.is_whole, ids
+        return going.is_whole, len(ids)
 
     def _quarantined(self, document: Document) -> Quarantined:
         try:
@@ -157,11 +157,11 @@ class SqsQuarantine:
 
     async def _look(self) -> _Looked:
         if self._looked is None:
-            found: dict[str, Document] = {}
+            found: dict[tuple[str, str], Document] = {}
             size = 0
             async with self._pass() as going:
                 async for batch in going.batches():
-                    found |= {document.id: document for _, document in batch}
+                    found |= {(document.link, document.id): document for _, document in batch}
                     size += sum(len(document.data_base64) for _, document in batch)
                     if size > BYTES_MAX:
                         break

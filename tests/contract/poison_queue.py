@@ -26,7 +26,7 @@ class PoisonQueue:
         self.quarantine = quarantine
         self.client = client
         self.url = client.get_queue_url(QueueName=name)["QueueUrl"]
-        self._directory = directory
+        self.directory = directory
 
     def messages(self) -> list[dict[str, Any]]:
         """Documents of all messages that nobody holds; they stay."""
@@ -44,7 +44,7 @@ class PoisonQueue:
         return list(found.values())
 
     def beside(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_bytes()) for path in self._directory.rglob("*.json")]
+        return [json.loads(path.read_bytes()) for path in self.directory.rglob("*.json")]
 
     async def kept(self) -> list[bytes]:
         """Of all documents in both places; what a queue has twice is one by its link and origin."""
