@@ -16,6 +16,8 @@ from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_s3 import S3Quarantine
 from replicator.adapters.quarantine_sqs import SqsQuarantine
 from replicator.aws.session import AwsSession
+from replicator.bootstrap_quarantine import open_quarantine
+from replicator.config_load import load
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.quarantine_document import Quarantined, decode_document, document_id, key_digest
 from replicator.errors import StoreUnavailable
@@ -107,6 +109,28 @@ async def test_a_missing_bucket_is_unavailable_and_named(aws_url: str) -> None:
     async with AwsSession().client("s3", "us-east-1", aws_url) as client:
         with pytest.raises(StoreUnavailable, match="no-such-bucket"):
             await S3Quarantine(client, "no-such-bucket", "").put(EVENT)
+
+
+async def test_the_lakes_quarantine_is_in_its_bucket_of_the_region_beside_the_events(
+    aws_url: str, new_name: Callable[[str], str], tmp_path: Path
+) -> None:
+    bucket, file = new_name("lake"), tmp_path / "replicator.yaml"
+    file.write_text(
+        f"""
+        regions: {{us-east-1: {{endpoints: {{s3: "{aws_url}"}}}}, eu-west-1: {{}}}}
+        sources: {{orders: {{stream: hub, sink: hub, lake: lake}}}}
+        sinks: {{hub: {{stream: hub}}, lake: {{kind: s3, bucket: elsewhere, buckets: {{us-east-1: {bucket}}}}}}}
+        quarantine: {{lake: lake, s3_prefix: poison/}}
+        """
+    )
+    region = Region("us-east-1")
+    async with AwsSession() as aws, aws.client("s3", region, aws_url) as client:
+        await client.create_bucket(Bucket=bucket)
+        async with open_quarantine(load(str(file), {}), region, aws) as quarantine:
+            await quarantine.put(EVENT)
+            assert (await quarantine.kept(EVENT.link, 1)).total == 1
+        listed = await client.list_objects_v2(Bucket=bucket)
+    assert [entry["Key"].startswith(f"poison/{EVENT.link}/2023/11/14/") for entry in listed["Contents"]] == [True]
 
 
 LINK, OTHER = LinkName("orders:eu-west-1"), LinkName("orders:sa-east-1")
