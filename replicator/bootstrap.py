@@ -6,11 +6,9 @@ import random
 import secrets
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import aiohttp
 import structlog
@@ -19,8 +17,6 @@ from msgspec.structs import replace
 
 from replicator.adapters.dynamodb_leases import DynamoDbLeases
 from replicator.adapters.logs import configure_logs
-from replicator.adapters.quarantine_file import FileQuarantine
-from replicator.adapters.quarantine_s3 import S3Quarantine
 from replicator.adapters.redis_claims import RedisClaims, connect
 from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
@@ -29,6 +25,7 @@ from replicator.aws.transport import http_session
 from replicator.bootstrap_claim_check import claim_checked
 from replicator.bootstrap_egress import egress_of
 from replicator.bootstrap_lake import lake_settings, open_lake
+from replicator.bootstrap_quarantine import check_quarantine, open_quarantine
 from replicator.bootstrap_sinks import Paces, Writers, for_tables
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config, link_name
@@ -118,19 +115,6 @@ async def _never_ready(service: Service, within_s: float) -> list[str]:
 
 
 @asynccontextmanager
-async def open_quarantine(
-    config: Config, region: Region, aws: AwsSession
-) -> AsyncIterator[FileQuarantine | S3Quarantine]:
-    """The quarantine of one region, for as long as the block lasts."""
-    chosen = config.quarantine
-    if chosen.s3_bucket is None:
-        yield FileQuarantine(Path(chosen.directory or "quarantine"))
-        return
-    async with aws.client("s3", region, config.regions[region].endpoints.s3) as client:
-        yield S3Quarantine(client, chosen.s3_bucket, chosen.s3_prefix)
-
-
-@asynccontextmanager
 async def open_leases(config: Config, region: Region, aws: AwsSession) -> AsyncIterator[DynamoDbLeases]:
     """The leases of one region, for as long as the block lasts."""
     leases = config.leases
@@ -148,17 +132,6 @@ def tag_keys(config: Config) -> TagKeys | None:
         return TagKeys(keys.current, {name: ref.resolve(os.environ) for name, ref in keys.keys.items()})
     except ValueError as exc:
         raise ConfigError(f"tag_key: {exc}") from exc
-
-
-def _check_writable(directory: Path) -> None:
-    """Found out now, it costs a start; found out with the first poison event, it holds up a shard."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as exc:
-        what = f"quarantine.directory {directory} can't be written: {exc}"
-        raise ConfigError(f"{what}; name one that can, or a bucket (quarantine.s3_bucket)") from exc
 
 
 class Redrive(Struct, frozen=True):
@@ -252,9 +225,7 @@ class _Builder:
         return await self._stack.enter_async_context(open_leases(self._config, self._region, self._aws))
 
     async def _quarantine(self) -> Quarantine:
-        chosen = self._config.quarantine
-        if chosen.s3_bucket is None:
-            _check_writable(Path(chosen.directory or "quarantine"))
+        check_quarantine(self._config, self._region)
         return await self._stack.enter_async_context(open_quarantine(self._config, self._region, self._aws))
 
     async def _source(self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession) -> SourceSetup:

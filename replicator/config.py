@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from replicator.config_base import FieldError, Model, Name, RegionName
+from replicator.config_base import FieldError, Model, Name, QueueName, RegionName
 from replicator.config_egress import Redacted, ResidencyConfig
 from replicator.config_sinks import SinkConfig
 from replicator.config_sources import KinesisSourceConfig, SourceConfig
@@ -20,6 +20,7 @@ from replicator.core.filters import FilterRules
 from replicator.core.lake import LAKE
 from replicator.core.model import LinkName, Region, SourceName
 from replicator.core.patterns import PatternError, compiled
+from replicator.core.queue_messages import MESSAGE_BYTES_MAX
 from replicator.core.topology import Topologies
 from replicator.errors import ConfigError
 
@@ -188,16 +189,34 @@ class TagKeyConfig(Model):
 
 
 class QuarantineConfig(Model):
-    """A directory, or a prefix in a bucket of the same region."""
+    """A directory, or a prefix in a bucket of the same region, which may be the lake's; and a queue before it."""
 
     directory: str | None = Field(None, min_length=1)
     s3_bucket: str | None = None
-    s3_prefix: str = "quarantine/"
+    lake: Name | None = Field(
+        None, description="In place of s3_bucket: a sink of kind s3, for its bucket of the region"
+    )
+    s3_prefix: str = Field("quarantine/", description="What the names of all objects begin with")
+    queue: QueueName | None = Field(
+        None,
+        description="A standard queue of the region: every document is a message there, except those that no message "
+        "can hold; they go to the directory or bucket",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.directory is None) == (self.s3_bucket is None):
-            raise ValueError("give exactly one of 'directory' and 's3_bucket'")
+        places = [self.directory, self.s3_bucket, self.lake]
+        if self.queue is not None and places == [None, None, None]:
+            raise ValueError(
+                f"a message of a queue holds {MESSAGE_BYTES_MAX // 1024} KiB, and an event may be larger: name where "
+                "those go as well, by 'directory', 's3_bucket' or 'lake'"
+            )
+        if places.count(None) != len(places) - 1:
+            raise ValueError("give exactly one of 'directory', 's3_bucket' and 'lake'")
+        if self.queue is not None and self.queue.endswith(".fifo"):
+            raise FieldError(
+                "queue", "poison has no order to keep, and a FIFO queue a lower rate; name a standard queue"
+            )
         return self
 
 

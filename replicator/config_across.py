@@ -6,6 +6,7 @@ from replicator.config import Config, LinkDefaults
 from replicator.config_in_doubt import in_doubt
 from replicator.config_lake import lakes
 from replicator.config_leaving import leaving
+from replicator.config_quarantine import quarantine
 from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig
 from replicator.config_sources import CdcSourceConfig, KinesisSourceConfig
 from replicator.config_streams import shared_streams
@@ -22,6 +23,7 @@ def across(document: Document, config: Config, *, is_proven: bool) -> Iterator[P
     """Problems that no single field shows. ``is_proven``: the topology is, so its links are known."""
     yield from in_doubt(document, config)
     yield from lakes(document, config)
+    yield from quarantine(document, config)
     if is_proven:
         topologies = config.topologies()
         yield from _idle_overrides(document, config, topologies)

@@ -345,10 +345,11 @@ class Quarantine(Protocol):
 
 
 class Kept(Struct, frozen=True):
-    """``total``: how many documents a link has; ``newest``: so many of them as were asked for, newest first."""
+    """``total`` documents of a link, or more unless ``is_all``; ``newest``: as many as were asked for, newest first."""
 
     total: int
     newest: Sequence[Document]
+    is_all: bool = True
 
 
 class QuarantineReader(Protocol):

@@ -1,7 +1,7 @@
 """``replicator quarantine list | show | held | release``: what is put away, and letting held keys go."""
 
 from replicator.aws.session import AwsSession
-from replicator.bootstrap import open_quarantine
+from replicator.bootstrap_quarantine import open_quarantine
 from replicator.config import Config
 from replicator.core.model import LinkName, Region
 from replicator.core.quarantine_document import Document

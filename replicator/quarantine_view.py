@@ -1,5 +1,6 @@
 """Quarantined events as people read them."""
 
+import sys
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -26,12 +27,19 @@ def print_documents(found: Mapping[LinkName, Kept], console: Console) -> None:
         left = kept.total - len(kept.newest)
         more = f", the newest {len(kept.newest)} of them above" if kept.newest and left else ""
         console.print(f"{link}: {kept.total} in quarantine{more}", highlight=False)
+    _tell_of_more(found)
 
 
 def print_json(found: Mapping[LinkName, Kept]) -> None:
     for kept in found.values():
         for document in kept.newest:
             print(msgspec.json.encode({"id": document.id, **msgspec.to_builtins(document)}).decode())
+    _tell_of_more(found)
+
+
+def _tell_of_more(found: Mapping[LinkName, Kept]) -> None:
+    if not all(kept.is_all for kept in found.values()):
+        print("there is more than could be looked at: these are some, and no number counts the rest", file=sys.stderr)
 
 
 def document_text(document: Document) -> str:

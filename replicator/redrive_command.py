@@ -8,9 +8,11 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from replicator.aws.session import AwsSession
-from replicator.bootstrap import Redrive, open_quarantine, redrive_service
+from replicator.bootstrap import Redrive, redrive_service
+from replicator.bootstrap_quarantine import bring_named, open_quarantine
 from replicator.config import Config
 from replicator.core.model import LinkName, Region, SourceName, parse_origin
+from replicator.core.quarantine_document import Document
 from replicator.errors import ConfigError, StoreUnavailable
 from replicator.ports import QuarantineReader
 from replicator.worker.redrive import RedriveSource, Stays, redrive_name
@@ -26,6 +28,13 @@ class Choice(Struct, frozen=True):
     document_id: str = ""
     reason: str | None = None
     key: str | None = None
+
+    def takes(self, document: Document) -> bool:
+        return (
+            document.id.startswith(self.document_id)
+            and self.reason in (None, document.reason)
+            and self.key in (None, document.partition_key)
+        )
 
 
 class Redriven(Struct, frozen=True):
@@ -46,11 +55,12 @@ async def redrive(
     source, peer = ends(config, region, link)
     async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
+            queued = await bring_named(quarantine, link, choice.takes, is_dry=is_dry)
             names = await _chosen(quarantine, link, choice)
         except StoreUnavailable as exc:
             raise ConfigError(str(exc)) from exc
         if is_dry or not names:
-            return Redriven(len(names), 0, Counter())
+            return Redriven(len(names) + (queued if is_dry else 0), 0, Counter())
         stays = Stays()
         documents = RedriveSource(quarantine, names, stays)
         async with redrive_service(
@@ -80,12 +90,7 @@ async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) 
             origin = parse_origin(document.origin)
         except ValueError as exc:
             raise ConfigError(f"document {name} has no origin that can be read: {document.origin!r}") from exc
-        is_chosen = (
-            document.id.startswith(choice.document_id)
-            and choice.reason in (None, document.reason)
-            and choice.key in (None, document.partition_key)
-        )
-        if is_chosen:
+        if choice.takes(document):
             # By region, source, incarnation and shard, then as they stood there.
             found.append((astuple(origin), name))
     return [name for _, name in sorted(found)]

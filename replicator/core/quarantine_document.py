@@ -6,7 +6,7 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from replicator.core.model import LinkName, Origin
+from replicator.core.model import LinkName, Origin, parse_origin
 
 FORMAT = 1
 MARK = ".held"
@@ -113,3 +113,17 @@ def encode_document(event: Quarantined) -> bytes:
 def decode_document(raw: bytes) -> Document:
     """Raises msgspec.DecodeError for anything that is no document."""
     return msgspec.json.decode(raw, type=Document)
+
+
+def quarantined_of(document: Document) -> Quarantined:
+    """The event that the document was made of. Raises ValueError when its origin or its bytes can't be read."""
+    return Quarantined(
+        LinkName(document.link),
+        document.reason,
+        document.detail,
+        parse_origin(document.origin),
+        document.partition_key,
+        document.data,
+        document.attempts,
+        document.at_ms,
+    )

@@ -30,6 +30,7 @@ from replicator.dev.environment_config import (
     OUTLET_BUS,
     OUTLET_FIFO,
     OUTLET_QUEUE,
+    POISON_QUEUE,
     QUEUE_SOURCES,
     Layout,
     config_variables,
@@ -135,6 +136,8 @@ class Environment:
             await _make_queue(aws, region, OUTLET_QUEUE)
             # What replication puts on the bus is read from a queue of the bus's name.
             await _make_bus(aws, region, OUTLET_BUS, OUTLET_BUS, REPLICAS)
+        if self.layout.poison_queue:
+            await _make_queue(aws, region, POISON_QUEUE)
         if self.layout.lake or self.layout.claim_check:
             await _make_lake(aws, region)
 

@@ -15,6 +15,7 @@ QUEUE_SOURCES = {"orders-queue": "orders", "orders-fifo": "orders.fifo", "orders
 """Sources and the queues they read; the last is filled by a rule of the bus `BUS`."""
 BUS = "orders"
 CDC_FORMATS = ("dynamodb", "dms", "debezium")
+POISON_QUEUE = "orders-poison"
 OUTLET_FIFO, OUTLET_QUEUE, OUTLET_BUS = "orders-replicas.fifo", "orders-replicas-queue", "orders-replicas"
 
 
@@ -54,6 +55,8 @@ class Layout:
     """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
     claim_check: bool = False
     """Whether the bodies of events of more than 2 KiB go to that bucket of the peer."""
+    poison_queue: bool = False
+    """Whether poison goes to the queue `POISON_QUEUE`, and what no message holds into the lake's bucket."""
     leaving: str = ""
     """Lines of ``link_defaults`` that say what may leave a region."""
 
@@ -79,6 +82,7 @@ def render_config(layout: Layout) -> str:
         table_sink=TABLE_SINK if layout.table == "kept_equal" else "",
         # Written out, verify would be asked of queues and buses too.
         in_doubt="" if layout.in_doubt == "verify" else f"  in_doubt: {layout.in_doubt}\n",
+        quarantine=TO_QUEUE if layout.poison_queue else TO_DIRECTORY,
         wait="null" if layout.in_doubt_wait_s is None else f"{layout.in_doubt_wait_s:g}",
         layout=layout,
     )
@@ -174,6 +178,9 @@ KEPT_EQUAL = f"""\
   orders-to-table: {{{{kind: kinesis, stream: {{layout.stream}}, start: trim_horizon, sink: {TABLE_SOURCE}}}}}
 """
 
+TO_DIRECTORY = '{directory: "${QUARANTINE}"}'
+TO_QUEUE = f"{{queue: {POISON_QUEUE}, lake: lake}}"
+
 TABLE_SINK = f"""\
   {TABLE_SOURCE}: {{kind: dynamodb, table: {TABLE}, changes_of: {TABLE_SOURCE}}}
 """
@@ -206,7 +213,7 @@ leases: {{table: {table}, duration_s: {layout.lease_s:g}, renew_s: {layout.renew
 
 worker: {{http_port: 0, drain_s: {layout.drain_s:g}}}
 
-quarantine: {{directory: "${{QUARANTINE}}"}}
+quarantine: {quarantine}
 
 # The endpoints of the environment allow {layout.rate_factor:g} times AWS's rates.
 limits:

@@ -7,13 +7,17 @@ from typing import Any, Protocol, cast
 
 import pytest
 from msgspec.structs import replace
+from poison_queue import opened_queue
 from quiet_wire import quiet_wire
 
 from replicator import ports
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_s3 import S3Quarantine
+from replicator.adapters.quarantine_sqs import SqsQuarantine
 from replicator.aws.session import AwsSession
+from replicator.bootstrap_quarantine import open_quarantine
+from replicator.config_load import load
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.quarantine_document import Quarantined, decode_document, document_id, key_digest
 from replicator.errors import StoreUnavailable
@@ -37,7 +41,7 @@ class Kept(Protocol):
     async def __call__(self) -> list[bytes]: ...
 
 
-@pytest.fixture(params=["memory", "simulated", "file", "s3"])
+@pytest.fixture(params=["memory", "simulated", "file", "s3", "queue"])
 async def case(
     request: pytest.FixtureRequest, tmp_path: Path, new_name: Callable[[str], str]
 ) -> AsyncIterator[tuple[Quarantine, Kept]]:
@@ -56,6 +60,10 @@ async def case(
             return [decode_document(path.read_bytes()).data for path in tmp_path.rglob("*.json")]
 
         yield FileQuarantine(tmp_path), in_files
+        return
+    if request.param == "queue":
+        async with opened_queue(request.getfixturevalue("aws_url"), new_name("quarantine"), tmp_path) as queue:
+            yield queue.quarantine, queue.kept
         return
     bucket = new_name("quarantine")
     async with AwsSession().client("s3", "us-east-1", request.getfixturevalue("aws_url")) as client:
@@ -101,6 +109,28 @@ async def test_a_missing_bucket_is_unavailable_and_named(aws_url: str) -> None:
     async with AwsSession().client("s3", "us-east-1", aws_url) as client:
         with pytest.raises(StoreUnavailable, match="no-such-bucket"):
             await S3Quarantine(client, "no-such-bucket", "").put(EVENT)
+
+
+async def test_the_lakes_quarantine_is_in_its_bucket_of_the_region_beside_the_events(
+    aws_url: str, new_name: Callable[[str], str], tmp_path: Path
+) -> None:
+    bucket, file = new_name("lake"), tmp_path / "replicator.yaml"
+    file.write_text(
+        f"""
+        regions: {{us-east-1: {{endpoints: {{s3: "{aws_url}"}}}}, eu-west-1: {{}}}}
+        sources: {{orders: {{stream: hub, sink: hub, lake: lake}}}}
+        sinks: {{hub: {{stream: hub}}, lake: {{kind: s3, bucket: elsewhere, buckets: {{us-east-1: {bucket}}}}}}}
+        quarantine: {{lake: lake, s3_prefix: poison/}}
+        """
+    )
+    region = Region("us-east-1")
+    async with AwsSession() as aws, aws.client("s3", region, aws_url) as client:
+        await client.create_bucket(Bucket=bucket)
+        async with open_quarantine(load(str(file), {}), region, aws) as quarantine:
+            await quarantine.put(EVENT)
+            assert (await quarantine.kept(EVENT.link, 1)).total == 1
+        listed = await client.list_objects_v2(Bucket=bucket)
+    assert [entry["Key"].startswith(f"poison/{EVENT.link}/2023/11/14/") for entry in listed["Contents"]] == [True]
 
 
 LINK, OTHER = LinkName("orders:eu-west-1"), LinkName("orders:sa-east-1")
@@ -178,12 +208,15 @@ async def test_what_is_no_document_is_named(place: str, tmp_path: Path, request:
 
 
 async def test_documents_are_loaded_and_removed_by_name_on_their_link_only(case: tuple[Quarantine, Kept]) -> None:
+    """What a queue holds has names when it was brought beside."""
     quarantine, kept = case
     reader = reader_of(quarantine)
     for number in range(3):
         await quarantine.put(put_away(number))
     await quarantine.put(put_away(1, OTHER))
     await quarantine.hold(LINK, "k")
+    for link in (LINK, OTHER) if isinstance(quarantine, SqsQuarantine) else ():
+        await quarantine.bring(link, lambda _: True, is_dry=False)
     names = {name: await reader.load(name) for name in await reader.names(LINK)}
     assert sorted(document.data for document in names.values()) == sorted(put_away(n).data for n in range(3))
     [gone] = [name for name, document in names.items() if document.data == put_away(1).data]

@@ -26,6 +26,7 @@ SINK_QUEUE = f"arn:aws:sqs:{PEER}:{ACCOUNT}:orders.fifo"
 SINK_TABLE = f"arn:aws:dynamodb:{PEER}:{ACCOUNT}:table/orders"
 SINK_BUS = f"arn:aws:events:{PEER}:{ACCOUNT}:event-bus/orders"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo"
+POISON_QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders-poison"
 SOURCE = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/payments"
 CHANGES = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/changes"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
@@ -101,6 +102,7 @@ def inputs() -> dict[str, Any]:
         "sink_bus_arns": [SINK_BUS],
         "sink_table_arns": [SINK_TABLE],
         "quarantine_s3": {"bucket": "lake", "prefix": "quarantine/"},
+        "quarantine_queue_arn": POISON_QUEUE,
         "lake_s3": {"bucket": "lake", "prefix": "events/"},
         "claim_check_s3": [{"bucket": "bodies", "prefix": "claim-checks/"}],
         "kms": {
@@ -109,6 +111,7 @@ def inputs() -> dict[str, Any]:
             "sinks": [f"{KEY}2"],
             "sink_tables": [f"{KEY}5"],
             "quarantine": f"{KEY}3",
+            "quarantine_queue": f"{KEY}7",
             "lake": f"{KEY}4",
             "claim_checks": [f"{KEY}6"],
             "secrets": [KEY],
@@ -234,11 +237,12 @@ def test_the_worker_may_make_exactly_the_calls_it_makes(applied: dict[str, Any])
         "ReadChanges": (changes, {f"{TABLE}/stream/*"}),
         "Leases": (table, {applied["aws_dynamodb_table.leases"]["arn"]}),
         "Quarantine": ({"s3:PutObject"}, {"arn:aws:s3:::lake/quarantine/*"}),
+        "QuarantineQueue": ({"sqs:GetQueueUrl", "sqs:SendMessage"}, {POISON_QUEUE}),
         "Lake": ({"s3:PutObject"}, {"arn:aws:s3:::lake/events/*"}),
         "ClaimChecks": ({"s3:PutObject"}, {"arn:aws:s3:::bodies/claim-checks/*"}),
         "QuarantineMarks": ({"s3:ListBucket"}, {"arn:aws:s3:::lake"}),
-        "Decrypt": ({"kms:Decrypt"}, {KEY, f"{KEY}2"}),
-        "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3", f"{KEY}4", f"{KEY}6"}),
+        "Decrypt": ({"kms:Decrypt"}, {KEY, f"{KEY}2", f"{KEY}7"}),
+        "Encrypt": ({"kms:GenerateDataKey"}, {f"{KEY}2", f"{KEY}3", f"{KEY}4", f"{KEY}6", f"{KEY}7"}),
         "LeasesKey": (table_key, {KEY}),
         "SinkTablesKey": (table_key, {f"{KEY}5"}),
     }
@@ -291,6 +295,7 @@ def test_the_worker_gets_its_configuration_by_reference(container: dict[str, Any
         "REPLICATOR_CONFIG_SHA256",
         "REPLICATOR_QUARANTINE_BUCKET",
         "REPLICATOR_QUARANTINE_PREFIX",
+        "REPLICATOR_QUARANTINE_QUEUE",
         "REPLICATOR_LAKE_BUCKET",
         "REPLICATOR_LAKE_PREFIX",
         "REDIS_URL",
@@ -321,6 +326,7 @@ def test_the_health_check_is_a_python_program_that_fails_when_nobody_answers(
                 "hub_stream": {"name": "orders", "shard_count": 0},
                 "redis_url": "redis://:hunter2@cache:6379",
                 "quarantine_s3": {"bucket": "lake", "prefix": "*"},
+                "quarantine_queue_arn": QUEUE,
                 "lake_s3": {"bucket": "lake", "prefix": "*"},
                 "claim_check_s3": [{"bucket": "b", "prefix": "*"}],
             },
@@ -334,6 +340,7 @@ def test_the_health_check_is_a_python_program_that_fails_when_nobody_answers(
                 "at least 1 shard",
                 "pass those as secrets",
                 "The prefix must end in a slash",
+                "The quarantine's queue is the ARN of a standard SQS queue",
                 "The lake's prefix must end in a slash",
                 "The prefixes of claim checks must end in a slash",
             ],

@@ -26,6 +26,9 @@ locals {
       REPLICATOR_QUARANTINE_BUCKET = var.quarantine_s3.bucket
       REPLICATOR_QUARANTINE_PREFIX = var.quarantine_s3.prefix
     },
+    var.quarantine_queue_arn == null ? {} : {
+      REPLICATOR_QUARANTINE_QUEUE = reverse(split(":", var.quarantine_queue_arn))[0]
+    },
     var.lake_s3 == null ? {} : {
       REPLICATOR_LAKE_BUCKET = var.lake_s3.bucket
       REPLICATOR_LAKE_PREFIX = var.lake_s3.prefix

@@ -238,6 +238,17 @@ data "aws_iam_policy_document" "task" {
     }
   }
 
+  # The worker only sends; who lists and redrives has the other actions of their own.
+  dynamic "statement" {
+    for_each = var.quarantine_queue_arn == null ? [] : [var.quarantine_queue_arn]
+
+    content {
+      sid       = "QuarantineQueue"
+      actions   = ["sqs:GetQueueUrl", "sqs:SendMessage"]
+      resources = [statement.value]
+    }
+  }
+
   # The worker only writes; who replays needs ListBucket and GetObject as well, and has them of their own.
   dynamic "statement" {
     for_each = var.lake_s3 == null ? [] : [var.lake_s3]
@@ -317,6 +328,7 @@ data "aws_iam_policy_document" "task" {
 
 locals {
   # Sinks are decrypted too: an event in doubt is looked for in the peer's stream.
-  decrypt_keys = distinct(concat(var.kms.sources, compact([var.kms.hub_stream]), var.kms.sinks))
-  encrypt_keys = distinct(concat(var.kms.sinks, var.kms.claim_checks, compact([var.kms.quarantine, var.kms.lake])))
+  # SQS asks both of whoever sends to an encrypted queue (SQS Developer Guide, "Configure KMS permissions").
+  decrypt_keys = distinct(concat(var.kms.sources, compact([var.kms.hub_stream, var.kms.quarantine_queue]), var.kms.sinks))
+  encrypt_keys = distinct(concat(var.kms.sinks, var.kms.claim_checks, compact([var.kms.quarantine, var.kms.quarantine_queue, var.kms.lake])))
 }

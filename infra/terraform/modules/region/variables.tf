@@ -311,7 +311,7 @@ variable "lease_table_name" {
 }
 
 variable "quarantine_s3" {
-  description = "Where poison events go: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_QUARANTINE_BUCKET and REPLICATOR_QUARANTINE_PREFIX. Null only when the configuration names another bucket: the container has no place that can be written, and a poison event that can't be put away holds up its shard."
+  description = "Where poison events go: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_QUARANTINE_BUCKET and REPLICATOR_QUARANTINE_PREFIX. The lake's bucket with a prefix of its own where the configuration has `quarantine.lake`. Null only when the configuration names another bucket: the container has no place that can be written, and a poison event that can't be put away holds up its shard."
   type = object({
     bucket = string
     prefix = string
@@ -321,6 +321,17 @@ variable "quarantine_s3" {
   validation {
     condition     = can(regex("^[^*?]+/$", var.quarantine_s3.prefix)) || var.quarantine_s3 == null
     error_message = "The prefix must end in a slash and hold no wildcards."
+  }
+}
+
+variable "quarantine_queue_arn" {
+  description = "ARN of the standard queue of this region that gets poison events as messages, where the configuration has `quarantine.queue`; what no message can hold goes to `quarantine_s3`. Its name is given to the workers as REPLICATOR_QUARANTINE_QUEUE."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = can(regex("^arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80}$", var.quarantine_queue_arn)) || var.quarantine_queue_arn == null
+    error_message = "The quarantine's queue is the ARN of a standard SQS queue, without wildcards."
   }
 }
 
@@ -354,18 +365,19 @@ variable "claim_check_s3" {
 }
 
 variable "kms" {
-  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, tables that are written, the quarantine bucket, the lake's bucket, buckets of claim checks, the secrets, the logs."
+  description = "ARNs of customer-managed keys, where there are some: of the lease table, the hub stream made here, all source and sink streams and queues, tables that are written, the quarantine bucket, the quarantine's queue, the lake's bucket, buckets of claim checks, the secrets, the logs."
   type = object({
-    lease_table  = optional(string)
-    hub_stream   = optional(string)
-    sources      = optional(list(string), [])
-    sinks        = optional(list(string), [])
-    sink_tables  = optional(list(string), [])
-    quarantine   = optional(string)
-    lake         = optional(string)
-    claim_checks = optional(list(string), [])
-    secrets      = optional(list(string), [])
-    logs         = optional(string)
+    lease_table      = optional(string)
+    hub_stream       = optional(string)
+    sources          = optional(list(string), [])
+    sinks            = optional(list(string), [])
+    sink_tables      = optional(list(string), [])
+    quarantine       = optional(string)
+    quarantine_queue = optional(string)
+    lake             = optional(string)
+    claim_checks     = optional(list(string), [])
+    secrets          = optional(list(string), [])
+    logs             = optional(string)
   })
   default  = {}
   nullable = false
