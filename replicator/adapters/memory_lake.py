@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from replicator.aws.never_read_back import NeverReadBack
-from replicator.core.lake import objects_of
+from replicator.core.lake import NDJSON, LakeFormat, in_ndjson, objects_of
 from replicator.core.model import SourceName
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Refused, StoreUnavailable, TransientError
@@ -16,14 +16,15 @@ class MemoryLake(NeverReadBack):
     ``failures``: raised one by one, each instead of storing an object.
     """
 
-    def __init__(self, source: SourceName, limits: SinkLimits) -> None:
+    def __init__(self, source: SourceName, limits: SinkLimits, lake_format: LakeFormat = NDJSON) -> None:
         self._source = source
+        self._format = lake_format
         self.limits = limits
         self.objects: dict[str, bytes] = {}
         self.failures: list[TransientError] = []
 
     async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:  # noqa: ARG002 - nothing is fenced by its date here
-        for held in objects_of(self._source, [entry.data for entry in entries]):
+        for held in objects_of(self._source, [entry.data for entry in entries], self._format):
             if self.failures:
                 raise self.failures.pop(0)
             self.objects[held.name] = held.body()
@@ -34,9 +35,10 @@ class MemoryLake(NeverReadBack):
 
     async def load(self, name: str) -> bytes:
         try:
-            return self.objects[name]
+            body = self.objects[name]
         except KeyError as exc:
             raise StoreUnavailable(f"there is no object {name}") from exc
+        return in_ndjson(name, body, (self._format,))
 
     async def peer_time(self) -> PeerTime:
         return PeerTime(0, 0, 0.0)
