@@ -25,7 +25,7 @@ def import_pyarrow() -> Any:
     try:
         import pyarrow.parquet  # noqa: PLC0415 - most workers can do without its memory
     except ImportError as exc:
-        raise ConfigError(f"Parquet needs one more package: {INSTALL_PARQUET} ({exc})") from exc
+        raise ConfigError(f"a lake of format parquet needs pyarrow: {INSTALL_PARQUET} ({exc})") from exc
     # Its own pool keeps 66 MB after objects of 8 MiB, the system's 34.
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     return pyarrow
