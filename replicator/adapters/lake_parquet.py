@@ -26,7 +26,7 @@ def import_pyarrow() -> Any:
         import pyarrow.parquet  # noqa: PLC0415 - most workers can do without its memory
     except ImportError as exc:
         raise ConfigError(f"a lake of format parquet needs pyarrow: {INSTALL_PARQUET} ({exc})") from exc
-    # Its own pool keeps 66 MB after objects of 8 MiB, the system's 34.
+    # Its own pool keeps 66 MB after objects of 8 MiB, the system's some 30.
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     return pyarrow
 

@@ -46,6 +46,7 @@ class S3Lake(NeverReadBack):
         self._prefix = prefix
         self._source = source
         self._format = lake_format
+        self._packing = asyncio.Semaphore(1)
         self._limits = SinkLimits(RECORDS_MAX, object_bytes_max, LINE_BYTES_MAX)
 
     @property
@@ -58,8 +59,10 @@ class S3Lake(NeverReadBack):
         return [None] * len(entries)
 
     async def _put(self, held: LakeObject) -> None:
-        # Compressing megabytes in the event loop would hold up every other link.
-        body = await asyncio.to_thread(held.body)
+        # Packing megabytes in the event loop would hold up every other link. Objects of several shards wait for each
+        # other, as Parquet takes six times the bytes of an object meanwhile.
+        async with self._packing:
+            body = await asyncio.to_thread(held.body)
         name, content_type = f"{self._prefix}{held.name}", held.format.content_type
         await put_object(self._client, "lake", self._bucket, name, body, content_type)
 

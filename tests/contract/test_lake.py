@@ -1,9 +1,11 @@
 """What every lake promises: objects by origin and hour, all or nothing told, the same again without harm."""
 
+import asyncio
 import gzip
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pyarrow.parquet
@@ -14,7 +16,7 @@ from replicator.adapters.lake_parquet import PARQUET
 from replicator.adapters.lake_s3 import S3Lake, S3LakeReader
 from replicator.adapters.memory_lake import MemoryLake
 from replicator.aws.session import AwsSession
-from replicator.core.lake import NDJSON, Archived, encode_line, events_of
+from replicator.core.lake import NDJSON, Archived, LakeFormat, encode_line, events_of
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.errors import Misconfigured, StoreUnavailable, TransientError
 from replicator.ports import Entry, LakeReader, Sink, SinkLimits
@@ -122,6 +124,31 @@ async def test_put_again_the_lake_is_as_before(case: tuple[Sink, Stored]) -> Non
     before = dict(await stored())
     await lake.put([entry(1), entry(2)])
     assert await stored() == before
+
+
+async def test_of_objects_that_are_put_at_once_one_after_the_other_is_packed(
+    aws_url: str, new_name: Callable[[str], str]
+) -> None:
+    """Or the memory that packing takes would grow with the number of shards."""
+    both = threading.Barrier(2)
+    was_alone: list[bool] = []
+
+    def pack(lines: Sequence[bytes]) -> bytes:
+        try:
+            both.wait(timeout=0.2)
+        except threading.BrokenBarrierError:
+            was_alone.append(True)
+            both.reset()
+        return b"".join(lines)
+
+    bucket = new_name("lake")
+    async with AwsSession().client("s3", "us-east-1", aws_url) as client:
+        await client.create_bucket(Bucket=bucket)
+        lake = S3Lake(client, bucket, "", SOURCE, 1024, LakeFormat(".x", "text/plain", pack, bytes.splitlines))
+        await asyncio.gather(lake.put([entry(1)]), lake.put([entry(2)]))
+        listed: dict[str, Any] = await client.list_objects_v2(Bucket=bucket)
+    assert was_alone == [True, True]
+    assert listed["KeyCount"] == 2
 
 
 async def test_a_bucket_that_is_not_there_is_for_an_operator(aws_url: str) -> None:
