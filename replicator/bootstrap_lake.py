@@ -1,15 +1,17 @@
 """The composition root's part for the event lake."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
+from replicator.adapters.lake_parquet import PARQUET, import_pyarrow
 from replicator.adapters.lake_s3 import S3Lake, S3LakeReader
 from replicator.aws.session import AwsSession
 from replicator.config import Config
 from replicator.config_sinks import S3SinkConfig
-from replicator.core.lake import LAKE
+from replicator.core.lake import LAKE, NDJSON, LakeFormat
 from replicator.core.model import Region, SourceName
 from replicator.errors import ConfigError
 from replicator.worker.link import LinkSettings
@@ -21,14 +23,25 @@ SECONDS_A_MB = 1.0
 """What an object is given to be stored beyond an ordinary request: 1 MB/s, before compression."""
 
 
+async def _format_of(sink: S3SinkConfig) -> LakeFormat:
+    """Ready, so that a worker which can't write it never starts. Raises ConfigError."""
+    match sink.format:
+        case "ndjson":
+            return NDJSON
+        case "parquet":
+            await asyncio.to_thread(import_pyarrow)
+            return PARQUET
+
+
 @asynccontextmanager
 async def open_lake(
     config: Config, region: Region, sink: S3SinkConfig, source: SourceName, aws: AwsSession
 ) -> AsyncIterator[S3Lake]:
-    """The lake of one hub of one region, for as long as the block lasts."""
+    """The lake of one hub of one region, for as long as the block lasts. Raises ConfigError."""
+    lake_format = await _format_of(sink)
     timeout_s = config.limits.request_timeout_s + sink.object_bytes_max / 1e6 * SECONDS_A_MB
     async with aws.client("s3", region, config.regions[region].endpoints.s3, timeout_s=timeout_s) as client:
-        yield S3Lake(client, sink.writes_in(region), sink.prefix, source, sink.object_bytes_max)
+        yield S3Lake(client, sink.writes_in(region), sink.prefix, source, sink.object_bytes_max, lake_format)
 
 
 @asynccontextmanager
@@ -39,7 +52,7 @@ async def open_lake_reader(config: Config, region: Region, source: SourceName) -
         raise ConfigError(f"sources.{source} has no lake to replay from")
     endpoint = config.regions[region].endpoints.s3
     async with AwsSession() as aws, aws.client("s3", region, endpoint, timeout_s=READ_S) as client:
-        yield S3LakeReader(client, sink.writes_in(region), sink.prefix)
+        yield S3LakeReader(client, sink.writes_in(region), sink.prefix, [PARQUET])
 
 
 def lake_settings(settings: LinkSettings, sink: S3SinkConfig) -> LinkSettings:

@@ -1,11 +1,12 @@
 """Whether what is kept in S3 fits: lakes of hubs and the links there, and the bodies of large events."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from replicator.config import Config, LinkDefaults
 from replicator.config_sinks import ClaimCheckConfig, S3SinkConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
-from replicator.core.lake import LAKE
+from replicator.core.lake import INSTALL_PARQUET, LAKE
 
 
 def lakes(document: Document, config: Config) -> Iterator[Problem]:
@@ -14,6 +15,16 @@ def lakes(document: Document, config: Config) -> Iterator[Problem]:
     yield from _shared(document, config)
     yield from _opaque(document, config)
     yield from _overrides(document, config)
+
+
+def unwritable(document: Document) -> Iterator[Problem]:
+    """Formats of lakes that this machine can't write. A worker stops for want of them; a laptop need not."""
+    sinks = document.data.get("sinks") if isinstance(document.data, dict) else None
+    for name, sink in sinks.items() if isinstance(sinks, dict) else ():
+        if isinstance(sink, dict) and sink.get("format") == "parquet" and find_spec("pyarrow") is None:
+            path = ("sinks", name, "format")
+            message = f"pyarrow is not installed here; the worker needs it: {INSTALL_PARQUET}"
+            yield Problem(document.value_place(path), f"{dotted(path)}: {message}")
 
 
 def _named(document: Document, config: Config) -> Iterator[Problem]:

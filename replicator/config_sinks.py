@@ -187,6 +187,9 @@ class S3SinkConfig(Model):
     bucket: BucketName
     buckets: dict[RegionName, BucketName] = Field({}, description="Regions where the bucket has another name")
     prefix: str = Field("lake/", max_length=512, description="What the names of all objects begin with")
+    format: Literal["ndjson", "parquet"] = Field(
+        "ndjson", description="Of objects written from now on; both are read. parquet needs the extra of this name"
+    )
     linger_s: float = Field(10, ge=0, le=300, description="How long events wait for a fuller object")
     object_bytes_max: int = Field(
         8 * 1024 * 1024, ge=64 * 1024, le=256 * 1024 * 1024, description="Of one object, before it is compressed"

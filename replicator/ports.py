@@ -381,7 +381,9 @@ class LakeReader(Protocol):
         """Of all objects that begin so; without what all names of the lake begin with."""
         ...
 
-    async def load(self, name: str) -> bytes: ...
+    async def load(self, name: str) -> bytes:
+        """As `core.lake.events_of` takes it, whatever format it is stored in."""
+        ...
 
 
 # --- telemetry -----------------------------------------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from replicator.aws.never_read_back import NeverReadBack
 from replicator.aws.s3_objects import put_object
-from replicator.core.lake import LakeObject, objects_of
+from replicator.core.lake import NDJSON, LakeFormat, LakeObject, in_ndjson, objects_of
 from replicator.core.model import SourceName
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Refused, StoreUnavailable
@@ -32,11 +32,21 @@ class S3Lake(NeverReadBack):
 
     why = "a lake is put again, not read back"
 
-    def __init__(self, client: Any, bucket: str, prefix: str, source: SourceName, object_bytes_max: int) -> None:
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str,
+        source: SourceName,
+        object_bytes_max: int,
+        lake_format: LakeFormat = NDJSON,
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._prefix = prefix
         self._source = source
+        self._format = lake_format
+        self._packing = asyncio.Semaphore(1)
         self._limits = SinkLimits(RECORDS_MAX, object_bytes_max, LINE_BYTES_MAX)
 
     @property
@@ -44,14 +54,17 @@ class S3Lake(NeverReadBack):
         return self._limits
 
     async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:  # noqa: ARG002 - nothing is fenced by its date here
-        for held in objects_of(self._source, [entry.data for entry in entries]):
+        for held in objects_of(self._source, [entry.data for entry in entries], self._format):
             await self._put(held)
         return [None] * len(entries)
 
     async def _put(self, held: LakeObject) -> None:
-        # Compressing megabytes in the event loop would hold up every other link.
-        body = await asyncio.to_thread(held.body)
-        await put_object(self._client, "lake", self._bucket, f"{self._prefix}{held.name}", body, "application/gzip")
+        # Packing megabytes in the event loop would hold up every other link. Objects of several shards wait for each
+        # other, as Parquet takes six times the bytes of an object meanwhile.
+        async with self._packing:
+            body = await asyncio.to_thread(held.body)
+        name, content_type = f"{self._prefix}{held.name}", held.format.content_type
+        await put_object(self._client, "lake", self._bucket, name, body, content_type)
 
     async def peer_time(self) -> PeerTime:
         """Our own clock: nothing depends on the peer's where nothing is in doubt."""
@@ -63,10 +76,13 @@ class S3Lake(NeverReadBack):
 
 
 class S3LakeReader:
-    """Implements `ports.LakeReader`. ``client`` is closed by whoever made it."""
+    """Implements `ports.LakeReader`. ``client`` is closed by whoever made it; ``formats`` are those beside NDJSON."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str, listed_max: int = LISTED_MAX) -> None:
+    def __init__(
+        self, client: Any, bucket: str, prefix: str, formats: Iterable[LakeFormat], listed_max: int = LISTED_MAX
+    ) -> None:
         self._client = client
+        self._formats = tuple(formats)
         self._bucket = bucket
         self._prefix = prefix
         self._listed_max = listed_max
@@ -84,7 +100,8 @@ class S3LakeReader:
     async def load(self, name: str) -> bytes:
         reply = await self._told(name, self._client.get_object(Bucket=self._bucket, Key=f"{self._prefix}{name}"))
         body: bytes = await self._told(name, reply["Body"].read())
-        return body
+        # Megabytes may be taken apart here, which would hold up the event loop.
+        return await asyncio.to_thread(in_ndjson, name, body, self._formats)
 
     async def _told(self, name: str, call: Awaitable[Any]) -> Any:
         try:

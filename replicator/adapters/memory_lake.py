@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from replicator.aws.never_read_back import NeverReadBack
-from replicator.core.lake import objects_of
+from replicator.core.lake import NDJSON, LakeFormat, in_ndjson, objects_of
 from replicator.core.model import SourceName
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Refused, StoreUnavailable, TransientError
@@ -13,17 +13,20 @@ from replicator.ports import Entry, SinkLimits
 class MemoryLake(NeverReadBack):
     """Implements `ports.Sink` and `ports.LakeReader`.
 
-    ``failures``: raised one by one, each instead of storing an object.
+    ``formats``: that can be read beside NDJSON. ``format``: what is stored from now on. ``failures``: raised one by
+    one, each instead of storing an object.
     """
 
-    def __init__(self, source: SourceName, limits: SinkLimits) -> None:
+    def __init__(self, source: SourceName, limits: SinkLimits, formats: Sequence[LakeFormat] = ()) -> None:
         self._source = source
+        self._formats = formats
+        self.format = NDJSON
         self.limits = limits
         self.objects: dict[str, bytes] = {}
         self.failures: list[TransientError] = []
 
     async def put(self, entries: Sequence[Entry], *, signed_ms: int | None = None) -> Sequence[str | Refused | None]:  # noqa: ARG002 - nothing is fenced by its date here
-        for held in objects_of(self._source, [entry.data for entry in entries]):
+        for held in objects_of(self._source, [entry.data for entry in entries], self.format):
             if self.failures:
                 raise self.failures.pop(0)
             self.objects[held.name] = held.body()
@@ -34,9 +37,10 @@ class MemoryLake(NeverReadBack):
 
     async def load(self, name: str) -> bytes:
         try:
-            return self.objects[name]
+            body = self.objects[name]
         except KeyError as exc:
             raise StoreUnavailable(f"there is no object {name}") from exc
+        return in_ndjson(name, body, self._formats)
 
     async def peer_time(self) -> PeerTime:
         return PeerTime(0, 0, 0.0)

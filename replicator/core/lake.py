@@ -1,17 +1,19 @@
 """The event lake: how a hub's events stand in objects that anybody can read without us.
 
-How it works: an object is gzip over lines of JSON, one an event, in the order of one shard of the hub. A line has the
-event's bytes as the hub has them, where they stand there, and the coordinates they were born with. The name of an
-object says which events it holds, partitioned by the region they were born in and the hour they arrived here.
+How it works: an object holds lines of JSON, one an event, in the order of one shard of the hub. A line has the event's
+bytes as the hub has them, where they stand there, and the coordinates they were born with. A format says how lines are
+stored: as they are, behind gzip, or as rows in columns. The name of an object says which events it holds, partitioned
+by the region they were born in and the hour they arrived here.
 
-Why it is safe to put again: a name has a digest of its lines, so under one name there are never other events, whoever
-writes it and however late. Two owners may cut a run of events otherwise; then an event stands in two objects, and
-whoever reads drops the second by its coordinates in the hub (incarnation, shard, sequence, sub-sequence).
+Why it is safe to put again: a name has a digest of its lines, whatever their format, so under one name there are never
+other events, whoever writes it and however late. Two owners may cut a run of events otherwise; then an event stands in
+two objects, and whoever reads drops the second by its coordinates in the hub (incarnation, shard, sequence,
+sub-sequence).
 """
 
 import gzip
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 
@@ -19,14 +21,18 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
+from replicator.errors import StoreUnavailable
 
 LAKE = Region("lake")
 """What stands for the peer in the name of a link into the lake; no region has this name."""
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-SUFFIX = ".ndjson.gz"
 DIGEST_BYTES = 8
 COMPRESSION = 6
+UNCOMPRESSED = 0
+"""For gzip that nobody stores."""
+INSTALL_PARQUET = "pip install 'region-replicator[parquet]'"
+"""What brings the optional format to a machine."""
 
 
 class Archived(Struct, frozen=True, gc=False):
@@ -125,34 +131,65 @@ def _data(line: _Line) -> bytes:
     raise ValueError("the line has neither data nor data_base64")
 
 
+class LakeFormat(Struct, frozen=True):
+    """How lines are stored as an object, whose name ends in ``suffix``.
+
+    ``pack`` takes at least one line; ``unpack`` gives the same ones again, and raises ValueError for what is none of
+    ours, or cut short. Both may take a second for megabytes: not for the event loop.
+    """
+
+    suffix: str
+    content_type: str
+    pack: Callable[[Sequence[bytes]], bytes]
+    unpack: Callable[[bytes], Sequence[bytes]]
+
+
+def _gzip(lines: Sequence[bytes]) -> bytes:
+    """The same for the same lines, byte for byte."""
+    return gzip.compress(b"".join(lines), COMPRESSION, mtime=0)
+
+
+def _gunzip(body: bytes) -> Sequence[bytes]:
+    try:
+        return gzip.decompress(body).splitlines(keepends=True)
+    except (OSError, EOFError) as exc:
+        raise ValueError(f"not gzip, or not all of it: {exc}") from exc
+
+
+NDJSON = LakeFormat(".ndjson.gz", "application/gzip", _gzip, _gunzip)
+
+
 class LakeObject(Struct, frozen=True):
     """``name`` is without the prefix that all objects of a lake share."""
 
     name: str
     lines: Sequence[bytes]
+    format: LakeFormat = NDJSON
 
     def body(self) -> bytes:
-        """The same for the same lines, byte for byte."""
-        return gzip.compress(b"".join(self.lines), COMPRESSION, mtime=0)
+        return self.format.pack(self.lines)
 
 
-def objects_of(source: SourceName, lines: Iterable[bytes]) -> list[LakeObject]:
+def objects_of(source: SourceName, lines: Iterable[bytes], lake_format: LakeFormat = NDJSON) -> list[LakeObject]:
     """The lines of one request as objects, each in the order given: by origin's region, hour of arrival and shard."""
     groups: dict[tuple[Region, int, str, ShardId], list[tuple[str, bytes]]] = {}
     for line in lines:
         place = _places.decode(line)
         group = (place.origin[0], place.at // HOUR_MS, place.incarnation, place.shard)
         groups.setdefault(group, []).append((place.seq, line))
-    return [_object(source, *group, held) for group, held in groups.items()]
+    return [
+        LakeObject(
+            f"{hour_prefix(source, region, hour)}{incarnation}-{shard}-{_run_text(held)}{lake_format.suffix}",
+            [line for _, line in held],
+            lake_format,
+        )
+        for (region, hour, incarnation, shard), held in groups.items()
+    ]
 
 
-def _object(
-    source: SourceName, region: Region, hour: int, incarnation: str, shard: ShardId, held: Sequence[tuple[str, bytes]]
-) -> LakeObject:
-    lines = [line for _, line in held]
-    digest = blake2b(b"".join(lines), digest_size=DIGEST_BYTES).hexdigest()
-    run = f"{incarnation}-{shard}-{held[0][0]}-{held[-1][0]}-{digest}"
-    return LakeObject(f"{hour_prefix(source, region, hour)}{run}{SUFFIX}", lines)
+def _run_text(held: Sequence[tuple[str, bytes]]) -> str:
+    digest = blake2b(b"".join(line for _, line in held), digest_size=DIGEST_BYTES).hexdigest()
+    return f"{held[0][0]}-{held[-1][0]}-{digest}"
 
 
 def origin_prefix(source: SourceName, region: Region) -> str:
@@ -166,13 +203,23 @@ def hour_prefix(source: SourceName, region: Region, hour: int) -> str:
 
 
 def events_of(body: bytes) -> Iterator[Archived]:
-    """The events of an object, in its order. Raises ValueError when it is none of ours, or cut short."""
-    try:
-        text = gzip.decompress(body)
-    except (OSError, EOFError) as exc:
-        raise ValueError(f"not gzip, or not all of it: {exc}") from exc
-    for line in text.splitlines():
+    """The events of an object in NDJSON, in its order. Raises ValueError when it is none of ours, or cut short."""
+    for line in NDJSON.unpack(body):
         yield decode_line(line)
+
+
+def in_ndjson(name: str, body: bytes, formats: Iterable[LakeFormat]) -> bytes:
+    """What is stored under ``name``, as `events_of` takes it. ``formats``: which there may be beside NDJSON.
+
+    What is of none of them is given as it is, and `events_of` says so. Raises StoreUnavailable for what is damaged.
+    """
+    for each in formats:
+        if name.endswith(each.suffix):
+            try:
+                return gzip.compress(b"".join(each.unpack(body)), UNCOMPRESSED, mtime=0)
+            except ValueError as exc:
+                raise StoreUnavailable(f"lake object {name} can't be read: {exc}", code="bad_object") from exc
+    return body
 
 
 class Run(Struct, frozen=True, order=True):
@@ -188,7 +235,7 @@ class Run(Struct, frozen=True, order=True):
 def run_of(name: str) -> Run | None:
     """None for the name of something else."""
     try:
-        place, first, last, _ = name.rpartition("/")[2].removesuffix(SUFFIX).rsplit("-", 3)
+        place, first, last, _ = name.rpartition("/")[2].rsplit("-", 3)
         incarnation, shard = place.split("-", 1)
         return Run(incarnation, ShardId(shard), SequenceNumber(int(first)), SequenceNumber(int(last)), name)
     except ValueError:

@@ -23,6 +23,8 @@ PATH_MAX = 16
 """Longer than any route `plan` accepts (12 regions)."""
 SEQUENCE_DIGITS_MAX = 129
 """Kinesis and DynamoDB sequence numbers: AWS API references, "SequenceNumber"."""
+SUB_SEQUENCE_MAX = 2**63 - 1
+"""The place of an event within a record: what the columns of a lake hold."""
 MAC_BYTES = 16
 SECRET_BYTES_MIN = 16
 KEY_ID = re.compile(r"[a-z0-9-]{1,16}")
@@ -135,7 +137,7 @@ def decode_tag(raw: bytes | msgspec.Raw) -> Tag:
 
 def is_sound(wire: WireTag) -> bool:
     """Whether `decode_tag` takes a tag of this way (generation, origin's region, path), once it took another one."""
-    return wire.at >= 0 and wire.origin[5] >= 0 and SEQUENCE.fullmatch(wire.origin[4]) is not None
+    return wire.at >= 0 and 0 <= wire.origin[5] <= SUB_SEQUENCE_MAX and SEQUENCE.fullmatch(wire.origin[4]) is not None
 
 
 def _checked(wire: WireTag) -> Tag:
@@ -156,7 +158,7 @@ def _checked(wire: WireTag) -> Tag:
 
 
 def _problem(wire: WireTag, sequence: str, sub_sequence: int) -> str | None:
-    if not SEQUENCE.fullmatch(sequence) or sub_sequence < 0:
+    if not SEQUENCE.fullmatch(sequence) or not 0 <= sub_sequence <= SUB_SEQUENCE_MAX:
         return f"sequence {sequence[:SEQUENCE_DIGITS_MAX]!r}/{sub_sequence} is no sequence number"
     if wire.path and wire.path[0] != wire.origin[0]:
         return "the path does not begin in the origin's region"

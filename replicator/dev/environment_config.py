@@ -53,6 +53,7 @@ class Layout:
     """Whether the hubs' events go to two queues, FIFO and standard, and a bus of every other region as well."""
     lake: bool = False
     """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
+    lake_format: Literal["ndjson", "parquet"] = "ndjson"
     claim_check: bool = False
     """Whether the bodies of events of more than 2 KiB go to that bucket of the peer."""
     poison_queue: bool = False
@@ -105,7 +106,8 @@ def lake_bucket(region: str) -> str:
 
 
 def _lake_sink(layout: Layout) -> str:
-    return f"  lake: {{kind: s3, bucket: orders-lake, linger_s: 1, buckets: {_buckets(layout)}}}\n"
+    settings = f"format: {layout.lake_format}, linger_s: 1, buckets: {_buckets(layout)}"
+    return f"  lake: {{kind: s3, bucket: orders-lake, {settings}}}\n"
 
 
 def _buckets(layout: Layout) -> str:

@@ -1,17 +1,22 @@
 """What every lake promises: objects by origin and hour, all or nothing told, the same again without harm."""
 
+import asyncio
 import gzip
+import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from msgspec.structs import replace
 
+from replicator.adapters.lake_parquet import PARQUET
 from replicator.adapters.lake_s3 import S3Lake, S3LakeReader
 from replicator.adapters.memory_lake import MemoryLake
 from replicator.aws.session import AwsSession
-from replicator.core.lake import Archived, encode_line
+from replicator.core.lake import NDJSON, Archived, LakeFormat, encode_line, events_of
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.errors import Misconfigured, StoreUnavailable, TransientError
 from replicator.ports import Entry, LakeReader, Sink, SinkLimits
@@ -45,11 +50,25 @@ def entry(number: int, region: Region = EAST, hours: int = 0) -> Entry:
     return Entry(encode_line(event), event.partition_key)
 
 
-@pytest.fixture(params=["memory", "s3"])
+def sequences(name: str, body: bytes) -> list[str]:
+    """Of the events of an object, as anybody reads it."""
+    if name.endswith(".parquet"):
+        found: list[str] = pyarrow.parquet.read_table(io.BytesIO(body)).column("seq").to_pylist()
+        return found
+    assert name.endswith(".ndjson.gz")
+    return [json.loads(line)["seq"] for line in gzip.decompress(body).splitlines()]
+
+
+@pytest.fixture(
+    params=[(adapter, name) for adapter in ("memory", "s3") for name in ("ndjson", "parquet")], ids="-".join
+)
 async def lake(request: pytest.FixtureRequest, new_name: Callable[[str], str]) -> AsyncIterator[Sides]:
     """What writes a lake, what reads it, and what is stored."""
-    if request.param == "memory":
-        memory = MemoryLake(SOURCE, SinkLimits(5000, 8 * 1024 * 1024, 8 * 1024 * 1024))
+    adapter, format_name = request.param
+    lake_format = {"ndjson": NDJSON, "parquet": PARQUET}[format_name]
+    if adapter == "memory":
+        memory = MemoryLake(SOURCE, SinkLimits(5000, 8 * 1024 * 1024, 8 * 1024 * 1024), [PARQUET])
+        memory.format = lake_format
 
         async def in_memory() -> dict[str, bytes]:
             return memory.objects
@@ -68,8 +87,8 @@ async def lake(request: pytest.FixtureRequest, new_name: Callable[[str], str]) -
                 found[each["Key"].removeprefix("events/")] = await reply["Body"].read()
             return found
 
-        reader = S3LakeReader(client, bucket, "events/", listed_max=2)
-        yield S3Lake(client, bucket, "events/", SOURCE, 8 * 1024 * 1024), reader, in_s3
+        reader = S3LakeReader(client, bucket, "events/", [PARQUET], listed_max=2)
+        yield S3Lake(client, bucket, "events/", SOURCE, 8 * 1024 * 1024, lake_format), reader, in_s3
 
 
 @pytest.fixture
@@ -82,10 +101,7 @@ async def test_events_of_several_origins_and_hours_are_objects_of_their_own(case
     entries = [entry(1), entry(2, WEST), entry(3), entry(4, EAST, hours=1)]
     assert list(await lake.put(entries)) == [None] * 4
     found = await stored()
-    numbers = {
-        name.rpartition("/")[0]: [json.loads(line)["seq"] for line in gzip.decompress(body).splitlines()]
-        for name, body in found.items()
-    }
+    numbers = {name.rpartition("/")[0]: sequences(name, body) for name, body in found.items()}
     assert numbers == {
         "orders/origin=us-east-1/date=2023-11-14/hour=22": ["1", "3"],
         "orders/origin=eu-west-1/date=2023-11-14/hour=22": ["2"],
@@ -93,12 +109,13 @@ async def test_events_of_several_origins_and_hours_are_objects_of_their_own(case
     }
 
 
-async def test_the_lines_are_stored_as_they_were_given(case: tuple[Sink, Stored]) -> None:
-    lake, stored = case
+async def test_what_is_read_are_the_lines_as_they_were_given(lake: Sides) -> None:
+    writer, reader, _ = lake
     entries = [entry(number) for number in range(3)]
-    await lake.put(entries)
-    [body] = (await stored()).values()
-    assert gzip.decompress(body) == b"".join(each.data for each in entries)
+    await writer.put(entries)
+    [name] = await reader.names("")
+    found = [encode_line(event) for event in events_of(await reader.load(name))]
+    assert found == [each.data for each in entries]
 
 
 async def test_put_again_the_lake_is_as_before(case: tuple[Sink, Stored]) -> None:
@@ -107,6 +124,31 @@ async def test_put_again_the_lake_is_as_before(case: tuple[Sink, Stored]) -> Non
     before = dict(await stored())
     await lake.put([entry(1), entry(2)])
     assert await stored() == before
+
+
+async def test_of_objects_that_are_put_at_once_one_after_the_other_is_packed(
+    aws_url: str, new_name: Callable[[str], str]
+) -> None:
+    """Or the memory that packing takes would grow with the number of shards."""
+    both = threading.Barrier(2)
+    was_alone: list[bool] = []
+
+    def pack(lines: Sequence[bytes]) -> bytes:
+        try:
+            both.wait(timeout=0.2)
+        except threading.BrokenBarrierError:
+            was_alone.append(True)
+            both.reset()
+        return b"".join(lines)
+
+    bucket = new_name("lake")
+    async with AwsSession().client("s3", "us-east-1", aws_url) as client:
+        await client.create_bucket(Bucket=bucket)
+        lake = S3Lake(client, bucket, "", SOURCE, 1024, LakeFormat(".x", "text/plain", pack, bytes.splitlines))
+        await asyncio.gather(lake.put([entry(1)]), lake.put([entry(2)]))
+        listed: dict[str, Any] = await client.list_objects_v2(Bucket=bucket)
+    assert was_alone == [True, True]
+    assert listed["KeyCount"] == 2
 
 
 async def test_a_bucket_that_is_not_there_is_for_an_operator(aws_url: str) -> None:
@@ -132,7 +174,9 @@ async def test_a_reader_finds_all_names_of_a_prefix_and_loads_what_was_put(lake:
     names = await reader.names("orders/origin=us-east-1/")
     assert sorted(names) == sorted(name for name in found if "us-east-1" in name)
     assert len(names) == 5
-    assert await reader.load(names[0]) == found[names[0]]
+    for name in names:
+        [event] = events_of(await reader.load(name))
+        assert [str(event.sequence)] == sequences(name, found[name])
     assert list(await reader.names("payments/")) == []
 
 

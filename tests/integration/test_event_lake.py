@@ -1,17 +1,19 @@
 """The lakes of three regions end to end: what stands in each hub stands in its lake, whatever happens to workers.
 
-The lake is read as anybody would: with gzip and json, and none of our code.
+The lake is read as anybody would: with gzip and json, or pyarrow, and none of our code.
 """
 
 import asyncio
 import base64
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pyarrow.parquet
 import pytest
 from trial import DEADLINE_S, EAST, POLL_S, SOUTH, WEST, Trial, trial
 
@@ -59,7 +61,7 @@ class LakeReader:
                 name = each["Key"]
                 if name not in self.objects:
                     body = self.s3.get_object(Bucket=self._bucket, Key=name)["Body"].read()
-                    self.objects[name] = [json.loads(line) for line in gzip.decompress(body).splitlines()]
+                    self.objects[name] = lines_of(name, body)
         return self.events()
 
     def events(self) -> dict[Place, tuple[str, bytes]]:
@@ -67,11 +69,21 @@ class LakeReader:
         return {place(line): (line["key"], data(line)) for lines in self.objects.values() for line in lines}
 
 
+def lines_of(name: str, body: bytes) -> list[dict[str, Any]]:
+    if name.endswith(".ndjson.gz"):
+        return [json.loads(line) for line in gzip.decompress(body).splitlines()]
+    assert name.endswith(".parquet")
+    rows = pyarrow.parquet.read_table(io.BytesIO(body)).to_pylist()
+    return [{**row, "origin": [row["origin_region"]]} for row in rows]
+
+
 def place(line: dict[str, Any]) -> Place:
     return (line["shard"], line["seq"], line.get("sub", 0))
 
 
 def data(line: dict[str, Any]) -> bytes:
+    if isinstance(line.get("data"), bytes):
+        return bytes(line["data"])
     return line["data"].encode() if "data" in line else base64.b64decode(line["data_base64"])
 
 
@@ -82,11 +94,15 @@ async def until(running: Trial, is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(POLL_S)
 
 
-@pytest.mark.parametrize(("aggregate", "regions"), [("none", (EAST, WEST, SOUTH)), ("kpl", (EAST, WEST))])
+@pytest.mark.parametrize(
+    ("aggregate", "regions", "suffix"),
+    [("none", (EAST, WEST, SOUTH), "ndjson.gz"), ("kpl", (EAST, WEST), "parquet")],
+)
 async def test_every_lake_holds_its_hub_byte_for_byte_though_workers_are_killed(
-    tmp_path: Path, aggregate: str, regions: tuple[str, ...]
+    tmp_path: Path, aggregate: str, regions: tuple[str, ...], suffix: str
 ) -> None:
-    async with trial(tmp_path, regions=regions, workers=1, lake=True, aggregate=aggregate) as running:
+    layout = {"aggregate": aggregate, "lake_format": suffix.partition(".")[0]}
+    async with trial(tmp_path, regions=regions, workers=1, lake=True, **layout) as running:
         lakes = {region: LakeReader(running, region) for region in regions}
 
         async def kill_and_start() -> None:
@@ -108,6 +124,7 @@ async def test_every_lake_holds_its_hub_byte_for_byte_though_workers_are_killed(
         assert lake.events() == hubs[region]
         for name, lines in lake.objects.items():
             assert [int(line["seq"]) for line in lines] == sorted(int(line["seq"]) for line in lines), name
+            assert name.endswith(f".{suffix}")
             assert name.startswith(f"lake/orders/origin={lines[0]['origin'][0]}/date=")
             assert {line["origin"][0] for line in lines} == {lines[0]["origin"][0]}
             for line in lines:

@@ -11,7 +11,8 @@ import boto3
 import pytest
 from trial import DEADLINE_S, EAST, WEST, Commands, Trial, trial
 
-from replicator.core.lake import Archived, encode_line, objects_of
+from replicator.adapters.lake_parquet import PARQUET
+from replicator.core.lake import NDJSON, Archived, encode_line, objects_of
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
 
 pytestmark = pytest.mark.slow
@@ -29,12 +30,12 @@ def archived(number: int) -> bytes:
 
 
 def fill_lake(running: Trial) -> None:
-    """What an older hub held; its middle stands in two objects."""
+    """What an older hub held; its middle stands in two objects, and from there on the lake had another format."""
     url = running.environment.regions[EAST].ready.aws
     s3: Any = boto3.client("s3", region_name=EAST, endpoint_url=url)
     middle = COUNT // 2
-    for numbers in (range(middle + OVERLAP), range(middle, COUNT)):
-        for held in objects_of(SOURCE, map(archived, numbers)):
+    for lake_format, numbers in ((NDJSON, range(middle + OVERLAP)), (PARQUET, range(middle, COUNT))):
+        for held in objects_of(SOURCE, map(archived, numbers), lake_format):
             s3.put_object(Bucket=f"orders-lake-{EAST}", Key=f"lake/{held.name}", Body=held.body())
 
 

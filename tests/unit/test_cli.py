@@ -52,6 +52,19 @@ def test_config_check_warns_of_secrets_that_are_not_here_and_still_exits_0(
     assert "a secret" not in out
 
 
+def test_config_check_warns_of_a_format_that_this_machine_can_not_write_and_still_exits_0(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pyarrow", None)
+        assert main(["config", "check", LAKE]) == 0
+    [warning] = capsys.readouterr().out.splitlines()[:-1]
+    assert warning.startswith(f"{LAKE}:7:114: warning: sinks.lake.format: pyarrow is not installed here; the worker")
+    assert warning.endswith("needs it: pip install 'region-replicator[parquet]'")
+    assert main(["config", "check", LAKE]) == 0
+    assert "pyarrow" not in capsys.readouterr().out
+
+
 def test_a_file_that_is_not_there_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", "none.yaml"]) == 1
     assert "none.yaml: can't be read" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The configuration: what is accepted, and where and how every mistake is reported."""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.adapters.dynamodb_sink import PUTS_MAX
+from replicator.aws.session import AwsSession
+from replicator.bootstrap_lake import open_lake
 from replicator.bootstrap_sinks import for_tables
 from replicator.config import Config, LinkDefaults, SecretRef
 from replicator.config_load import check, load
+from replicator.config_sinks import S3SinkConfig
 from replicator.config_sources import KinesisSourceConfig
 from replicator.config_yaml import Document
 from replicator.core.lake import LAKE
-from replicator.core.model import AtTimestamp, Region, TrimHorizon
+from replicator.core.model import AtTimestamp, Region, SourceName, TrimHorizon
 from replicator.errors import ConfigError
 from replicator.plan import plan_document
 
@@ -103,6 +107,7 @@ WRONG = [
     ("cdc_is_the_hub", 4, 29, "'hub' of eu-west-1 is a hub, which a source of kind kinesis reads"),
     ("lake_of_another_kind", 3, 42, "sources.orders.lake: a lake is a sink of kind s3, and there is none"),
     ("lake_as_sink", 3, 31, "a sink of kind s3 keeps events and brings them to nobody"),
+    ("lake_of_another_format", 6, 80, "sinks.lake.format: Input should be 'ndjson' or 'parquet', not 'csv'"),
     ("lake_of_two_regions", 6, 28, "eu-west-1 and us-east-1 would share bucket 'one-lake'"),
     ("lake_with_a_filter", 8, 48, "of ordering and the like it has only 'paused'"),
     ("link_to_no_lake", 6, 5, "sources.orders has no lake"),
@@ -389,6 +394,17 @@ def test_a_lake_is_one_more_link_that_can_be_paused_and_is_as_it_is_else() -> No
     written = {(link["from"], link["to"]): link["writes"] for link in plan_document(config)["links"]}  # type: ignore[attr-defined] - JSON
     assert written[east, LAKE] == "acme-lake"
     assert written[east, west] == "hub"
+
+
+async def test_a_lake_of_parquet_is_not_opened_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, here = load(str(GOOD / "lake.yaml"), {}), Region("us-east-1")
+    sink = config.sink("orders", LAKE)
+    assert isinstance(sink, S3SinkConfig)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    async with AwsSession() as aws:
+        with pytest.raises(ConfigError, match=r"pip install 'region-replicator\[parquet\]'"):
+            async with open_lake(config, here, sink, SourceName("orders"), aws):
+                pass
 
 
 def test_every_link_to_a_table_has_connections_of_its_own() -> None:

@@ -53,6 +53,11 @@ def test_versions_are_those_of_the_constraints() -> None:
     assert "-c constraints.txt" in installs[0]
 
 
+def test_it_can_write_lakes_of_parquet() -> None:
+    [install] = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
+    assert "'.[parquet]'" in install
+
+
 def test_it_runs_as_the_same_user_as_the_task_definition_and_not_as_root() -> None:
     user = dict(instructions())["USER"]
     assert user == "10001:10001"

@@ -8,9 +8,10 @@ import pytest
 from memory_world import HERE, PEERS, REGIONS, SOURCE, World
 from msgspec.structs import replace
 
+from replicator.adapters.lake_parquet import PARQUET
 from replicator.adapters.memory_lake import MemoryLake
 from replicator.core.formats import make_format
-from replicator.core.lake import Archived, encode_line, is_within, run_of
+from replicator.core.lake import NDJSON, Archived, LakeFormat, encode_line, is_within, run_of
 from replicator.core.model import After, LinkName, Origin, SequenceNumber, ShardEnd, ShardId, TrimHorizon
 from replicator.errors import StoreUnavailable
 from replicator.ports import Entry, SinkLimits
@@ -33,7 +34,7 @@ def event(number: int, *, shard: int = 0, at_ms: int = SINCE_MS, kind: str = "a"
 
 async def lake_of(*requests: Sequence[Archived]) -> MemoryLake:
     """One put each."""
-    lake = MemoryLake(SOURCE, SinkLimits(5000, 1 << 20, 1 << 20))
+    lake = MemoryLake(SOURCE, SinkLimits(5000, 1 << 20, 1 << 20), [PARQUET])
     for events in requests:
         await lake.put([Entry(encode_line(each), each.partition_key) for each in events])
     return lake
@@ -86,11 +87,25 @@ async def test_a_place_is_a_number_from_which_another_owner_goes_on() -> None:
     assert (again.is_over, again.done_number) == (True, 5)
 
 
-async def test_an_object_that_is_damaged_is_named() -> None:
-    lake = await lake_of([event(1)])
+async def test_a_lake_whose_format_was_changed_midway_is_read_as_one() -> None:
+    lake = await lake_of([event(1), event(2)], [event(5), event(6)])
+    lake.format = PARQUET
+    for events in ([event(2), event(3)], [event(5), event(6)], [event(4), event(7)]):
+        await lake.put([Entry(encode_line(each), each.partition_key) for each in events])
+    assert {name.partition(".")[2] for name in lake.objects} == {"ndjson.gz", "parquet"}
+    assert [each.event_id async for each in Lake(lake, SOURCE, REGIONS, CHOSEN).events()] == [*"1234567"]
+
+
+@pytest.mark.parametrize("lake_format", [NDJSON, PARQUET], ids=["ndjson", "parquet"])
+async def test_an_object_that_is_damaged_is_named(lake_format: LakeFormat) -> None:
+    lake = await lake_of()
+    lake.format = lake_format
+    await lake.put([Entry(encode_line(event(1)), "k")])
     [name] = lake.objects
     lake.objects[name] = lake.objects[name][:-5]
-    with pytest.raises(StoreUnavailable, match=r"orders/origin=us-east-1/.*can't be read"):
+    with pytest.raises(
+        StoreUnavailable, match=r"^lake object orders/origin=us-east-1/.*can't be read: not .*not all of it"
+    ):
         await ids(lake)
 
 

@@ -73,6 +73,7 @@ def test_any_bytes_are_a_tag_or_poison(raw: bytes) -> None:
         ("origin", ["us-east-1", "orders", "17", "s", "-4", 0]),
         ("origin", ["us-east-1", "orders", "17", "s", "9" * 130, 0]),
         ("origin", ["us-east-1", "orders", "17", "s", "4", -1]),
+        ("origin", ["us-east-1", "orders", "17", "s", "4", 2**63]),
         ("origin", ["us-east-1", "orders", "17", "s", "٤", 0]),
         ("gen", 0),
         ("id", None),
