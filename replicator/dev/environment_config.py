@@ -52,6 +52,8 @@ class Layout:
     """Whether the hubs' events go to two queues, FIFO and standard, and a bus of every other region as well."""
     lake: bool = False
     """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
+    continued: bool = False
+    """Whether links read on in that lake where the hub has forgotten."""
     claim_check: bool = False
     """Whether the bodies of events of more than 2 KiB go to that bucket of the peer."""
     leaving: str = ""
@@ -68,7 +70,7 @@ def render_config(layout: Layout) -> str:
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,
-        lake=", lake: lake" if layout.lake else "",
+        lake=_lake_keys(layout),
         lake_sink=_lake_sink(layout) if layout.lake else "",
         queue_sources=QUEUE_LINES if layout.queue else "",
         claim_check=CLAIM_CHECK.format(buckets=_buckets(layout)) if layout.claim_check else "",
@@ -98,6 +100,10 @@ def config_variables(
 
 def lake_bucket(region: str) -> str:
     return f"orders-lake-{region}"
+
+
+def _lake_keys(layout: Layout) -> str:
+    return (", lake: lake" if layout.lake else "") + (", continue_from: lake" if layout.continued else "")
 
 
 def _lake_sink(layout: Layout) -> str:
