@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from small_world import HERE, LIMITS, LINK, PEER, SOURCE, Worker, World, in_virtual_time, until
 from structlog.testing import capture_logs
@@ -36,6 +36,7 @@ INTO_LAKE = LinkName(f"{SOURCE}:{LAKE}")
 FROM_LAKE = "events_from_lake_total"
 NARROW = LinkSettings(open_spans_max=2, span_records_max=5)
 RETENTION_MS = HOUR_S * 1000
+COUNT = 20
 
 
 def away(_: object) -> None:
@@ -326,26 +327,26 @@ class Shelf:
 
 
 @given(
-    count=st.integers(1, 30),
-    place=st.integers(1, 30),
-    trimmed=st.integers(0, 30),
-    archived=st.integers(0, 30),
-    beyond=st.sets(st.integers(1, 30)),
+    place=st.integers(1, 8),
+    trimmed=st.integers(0, COUNT),
+    archived=st.integers(0, COUNT),
+    beyond=st.sets(st.integers(1, COUNT)),
     records_max=st.integers(1, 7),
 )
+@example(place=1, trimmed=10, archived=5, beyond={7}, records_max=4)
+@example(place=1, trimmed=COUNT, archived=COUNT, beyond=set(), records_max=4)
 def test_lake_and_stream_together_give_what_one_of_them_has_once_in_order_and_a_hole_is_known(
-    count: int, place: int, trimmed: int, archived: int, beyond: set[int], records_max: int
+    place: int, trimmed: int, archived: int, beyond: set[int], records_max: int
 ) -> None:
-    place, trimmed, archived = min(place, count), min(trimmed, count), min(archived, count)
+    """``beyond``: what a dead owner stored behind the lake's watermark."""
 
     async def history() -> None:
-        stored = sorted(number for number in beyond if archived < number <= count)
-        shelf = Shelf(count, archived=archived, stored=stored)
+        shelf = Shelf(COUNT, archived=archived, stored=sorted(number for number in beyond if number > archived))
         await shelf.fill()
         shelf.world.source.trim(FIRST, trimmed)
         begin = After(shelf.sequences[place - 1])
         found = await shelf.numbers(begin, records_max)
-        assert found == [n for n in range(place + 1, count + 1) if n <= archived or n > trimmed]
+        assert found == [n for n in range(place + 1, COUNT + 1) if n <= archived or n > trimmed]
         # That the record at the position is trimmed is all there is to know of what followed it.
         mark = max(place, archived)
         is_known = any(shelf.continued.has_hole(After(number)) for number in shelf.sequences[place - 1 :])
@@ -373,6 +374,27 @@ def test_records_trimmed_between_two_reads_come_from_the_lake() -> None:
         assert again.is_from_lake
         assert shelf.number(again) == [6, 7, 8, 9]
         assert found == list(range(2, 16))
+
+    in_virtual_time(history())
+
+
+def test_what_was_archived_while_the_lake_is_read_is_read_there_too() -> None:
+    async def history() -> None:
+        shelf = Shelf(COUNT, archived=COUNT)
+        await shelf.fill()
+        shelf.world.source.trim(FIRST, COUNT - 1)
+        shelf.watermark = After(shelf.sequences[9])
+        cursor = await shelf.continued.open(FIRST, After(shelf.sequences[0]))
+        found: list[int] = []
+        for _ in range(12):
+            page = await shelf.continued.read(cursor, 4)
+            found += shelf.number(page)
+            assert page.next is not None
+            cursor = page.next
+            if len(found) > 5:
+                shelf.watermark = After(shelf.sequences[COUNT - 1])
+        assert found == list(range(2, COUNT + 1))
+        assert not any(shelf.continued.has_hole(After(sequence)) for sequence in shelf.sequences)
 
     in_virtual_time(history())
 
