@@ -24,13 +24,13 @@ from replicator.aws.session import AwsSession
 from replicator.aws.transport import http_session
 from replicator.bootstrap_claim_check import claim_checked
 from replicator.bootstrap_egress import egress_of
-from replicator.bootstrap_lake import lake_settings, open_lake
+from replicator.bootstrap_lake import lake_settings, open_hub_lake, open_lake
 from replicator.bootstrap_quarantine import check_quarantine, open_quarantine
 from replicator.bootstrap_sinks import Paces, Writers, for_tables
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config, link_name
 from replicator.config_sinks import S3SinkConfig
-from replicator.config_sources import KinesisSourceConfig
+from replicator.config_sources import KinesisSourceConfig, SourceConfig
 from replicator.core.lake import LAKE
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Region, SourceName, TrimHorizon
@@ -38,6 +38,7 @@ from replicator.core.tag import TagKeys
 from replicator.errors import ConfigError
 from replicator.ports import Quarantine, Sink
 from replicator.tuning import tune_process
+from replicator.worker.lake_shard import HubLake
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.redrive import RedriveSource, Stays, Unskimmed
 from replicator.worker.replay import ReplaySource
@@ -243,10 +244,23 @@ class _Builder:
         links_to_peers = len(set(peers) - {LAKE})
         writers = Writers(self._config, self._aws, http, self._paces, reader.event_format, links_to_peers)
         links = tuple([await self._link(name, peer, writers) for peer in peers])
-        start = source.start_position
         return SourceSetup(
-            name, reader.source, reader.event_format, links, start, log, is_home=is_home, queue=reader.queue
+            name,
+            reader.source,
+            reader.event_format,
+            links,
+            source.start_position,
+            log,
+            is_home=is_home,
+            queue=reader.queue,
+            lake=await self._hub_lake(name, source),
         )
+
+    async def _hub_lake(self, name: SourceName, source: SourceConfig) -> HubLake | None:
+        if not isinstance(source, KinesisSourceConfig) or source.continue_from is None:
+            return None
+        lake = open_hub_lake(self._config, self._region, name, source.continue_from, self._aws)
+        return await self._stack.enter_async_context(lake)
 
     async def _redrive(self, redrive: Redrive, http: aiohttp.ClientSession) -> SourceSetup:
         setup = await self._source(redrive.origin, [redrive.peer], http)
@@ -258,6 +272,7 @@ class _Builder:
             queue=redrive.source,
             event_format=Unskimmed(setup.event_format),
             start=lambda _: TrimHorizon(),
+            lake=None,
             log=replace(setup.log, records_per_read=a_read, reads_per_s=redrive.events_per_s / a_read),
             sent_since_ms=redrive.sent_since_ms,
         )

@@ -14,6 +14,7 @@ from replicator.config_sinks import S3SinkConfig
 from replicator.core.lake import LAKE, NDJSON, LakeFormat
 from replicator.core.model import Region, SourceName
 from replicator.errors import ConfigError
+from replicator.worker.lake_shard import HubLake
 from replicator.worker.link import LinkSettings
 
 OPEN_SPANS_MAX = 1000
@@ -42,6 +43,18 @@ async def open_lake(
     timeout_s = config.limits.request_timeout_s + sink.object_bytes_max / 1e6 * SECONDS_A_MB
     async with aws.client("s3", region, config.regions[region].endpoints.s3, timeout_s=timeout_s) as client:
         yield S3Lake(client, sink.writes_in(region), sink.prefix, source, sink.object_bytes_max, lake_format)
+
+
+@asynccontextmanager
+async def open_hub_lake(
+    config: Config, region: Region, source: SourceName, name: str, aws: AwsSession
+) -> AsyncIterator[HubLake]:
+    """The lake ``name``, for a worker that reads on in it where the stream of ``source`` has forgotten."""
+    sink = config.sinks[name]
+    assert isinstance(sink, S3SinkConfig), "the configuration was checked"
+    async with aws.client("s3", region, config.regions[region].endpoints.s3, timeout_s=READ_S) as client:
+        reader = S3LakeReader(client, sink.writes_in(region), sink.prefix, [PARQUET])
+        yield HubLake(reader, source, config.region_names)
 
 
 @asynccontextmanager

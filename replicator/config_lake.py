@@ -12,6 +12,7 @@ from replicator.core.lake import INSTALL_PARQUET, LAKE
 def lakes(document: Document, config: Config) -> Iterator[Problem]:
     """Problems of `lake` of a hub, of sinks of kind s3, of overrides for the peer `lake`, and of `claim_check`."""
     yield from _named(document, config)
+    yield from _continued(document, config)
     yield from _shared(document, config)
     yield from _opaque(document, config)
     yield from _overrides(document, config)
@@ -41,6 +42,24 @@ def _named(document: Document, config: Config) -> Iterator[Problem]:
                 document.value_place(path),
                 f"{dotted(path)}: a sink of kind s3 keeps events and brings them to nobody; name it as the hub's lake",
             )
+
+
+def _continued(document: Document, config: Config) -> Iterator[Problem]:
+    """Only what this very hub filled has the positions of its streams, and `continue_from` names that."""
+    for name, source in config.sources.items():
+        chosen, lake = getattr(source, "continue_from", None), getattr(source, "lake", None)
+        if chosen is None or chosen == lake:
+            continue
+        path = ("sources", name, "continue_from")
+        if not isinstance(config.sinks.get(chosen), S3SinkConfig):
+            of_kind = [sink for sink, value in config.sinks.items() if isinstance(value, S3SinkConfig)]
+            there_is = f"; there is: {', '.join(of_kind)}" if of_kind else ", and there is none"
+            message = f"it names a lake, a sink of kind s3{there_is}"
+        elif lake is None:
+            message = f"nothing of this source goes into '{chosen}'; write lake: {chosen} beside it"
+        else:
+            message = f"this source fills '{lake}' and not '{chosen}'; write continue_from: {lake}"
+        yield Problem(document.value_place(path), f"{dotted(path)}: {message}")
 
 
 def _shared(document: Document, config: Config) -> Iterator[Problem]:

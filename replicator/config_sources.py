@@ -69,6 +69,9 @@ class KinesisSourceConfig(_Log):
     opaque: Literal["refuse", "wrap"] = "refuse"
     records_per_read: int = Field(1000, ge=1, le=10_000)
     lake: Name | None = Field(None, description="The sink of kind s3 that keeps everything this hub holds")
+    continue_from: Name | None = Field(
+        None, description="The same sink as lake: what the stream no longer keeps for a link is read from there"
+    )
 
     def reads_in(self, region: str) -> str:
         """The stream's name there."""

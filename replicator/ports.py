@@ -45,13 +45,15 @@ class Page(Struct, frozen=True):
     """One reply of a source. ``next`` is None behind the last record of a closed shard.
 
     ``behind_ms`` is how far the end of this page lies behind the tip of the shard, 0 at the tip. ``stored``: in how
-    many records of the source its records came, when several came in one; 0: in one each.
+    many records of the source its records came, when several came in one; 0: in one each. ``is_from_lake``: they are no
+    longer in the source, the event lake gave them.
     """
 
     records: tuple[Record, ...]
     next: Cursor | None
     behind_ms: int
     stored: int = 0
+    is_from_lake: bool = False
 
 
 class SourceInfo(Struct, frozen=True):

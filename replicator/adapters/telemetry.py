@@ -74,6 +74,7 @@ INSTRUMENTS: Final = (
     _per_link(
         "retention_losses_total", "counter", "losses", "Times records were lost unread, or perhaps were.", "reason"
     ),
+    _per_link("events_from_lake_total", "counter", "events", "Events read in the lake, gone from the source by then."),
     _per_link("claim_store_lost_total", "counter", "losses", "Times the claim store had lost its state."),
     _per_link("claim_store_unavailable_total", "counter", "calls", "Calls the claim store did not answer."),
     Instrument("claim_store_up", "gauge", "1", "1 when the claim store answered the last call.", ()),

@@ -54,6 +54,8 @@ class Layout:
     lake: bool = False
     """Whether every region keeps its hub's events in a bucket, `lake_bucket`."""
     lake_format: Literal["ndjson", "parquet"] = "ndjson"
+    continued: bool = False
+    """Whether links read on in that lake where the hub has forgotten."""
     claim_check: bool = False
     """Whether the bodies of events of more than 2 KiB go to that bucket of the peer."""
     poison_queue: bool = False
@@ -72,7 +74,7 @@ def render_config(layout: Layout) -> str:
         topology=_topology(layout),
         source=SOURCE,
         table=LEASE_TABLE,
-        lake=", lake: lake" if layout.lake else "",
+        lake=_lake_keys(layout),
         lake_sink=_lake_sink(layout) if layout.lake else "",
         queue_sources=QUEUE_LINES if layout.queue else "",
         claim_check=CLAIM_CHECK.format(buckets=_buckets(layout)) if layout.claim_check else "",
@@ -103,6 +105,10 @@ def config_variables(
 
 def lake_bucket(region: str) -> str:
     return f"orders-lake-{region}"
+
+
+def _lake_keys(layout: Layout) -> str:
+    return (", lake: lake" if layout.lake else "") + (", continue_from: lake" if layout.continued else "")
 
 
 def _lake_sink(layout: Layout) -> str:

@@ -29,6 +29,7 @@ from replicator.worker.doubt import Doubt
 from replicator.worker.held_keys import HeldKeys
 from replicator.worker.heritage import NOTHING_OPEN, Heritage
 from replicator.worker.intake import Intake
+from replicator.worker.lake_stretch import LakeStretch
 from replicator.worker.link import Link
 from replicator.worker.lost_position import Losses
 from replicator.worker.prepare import Prepared
@@ -73,6 +74,7 @@ class Channel:
         self.shard = shard
         self._log = log
         self._losses = losses
+        self._stretch = LakeStretch(link, shard)
         self._durable = durable
         self._claiming = claiming
         self._recovery = recovery
@@ -196,6 +198,7 @@ class Channel:
             return
         run, size_bytes = found
         position = self._intake.position
+        self._stretch.note(position, run)
         if self._losses.may_have_passed(position, run):
             await self._unless_draining(self._losses.ask(position))
         if run.records or run.after != position:
@@ -372,6 +375,7 @@ class Channel:
             "in_doubt": self._publisher.in_doubt,
             "lane_depth": self.lane_depth,
             "attached": self._log.is_attached(self._intake.position),
+            **self._stretch.status(),
         }
 
     async def _unless_draining(self, awaitable: Awaitable[T]) -> T | None:

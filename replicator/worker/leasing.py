@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from replicator.core.leasing import LeaseSettings, View, is_finished, parents_done, plan, scattered, without_marks
-from replicator.core.model import Checkpoint, Lease, LinkName, Shard, ShardId, SourceName
+from replicator.core.model import Checkpoint, Lease, LinkName, Shard, ShardEnd, ShardId, SourceName
 from replicator.errors import ConfigError, Fenced, TransientError
 from replicator.ports import LeaseStore, Source, SourceInfo, Telemetry
 from replicator.worker.listing import Listing, News, in_time
@@ -123,6 +123,11 @@ class LeaseKeeper:
     def parents_done(self, lease: Lease, link: LinkName) -> bool:
         """Whether the link has finished every parent of the shard; one that the source dropped counts as finished."""
         return parents_done(lease, link, self._rows, self._listed)
+
+    def has_finished_parent(self, lease: Lease, link: LinkName) -> bool:
+        """Whether it is known here that the link has done a parent of the shard."""
+        rows = [row for parent in lease.parents if (row := self._rows.get(parent)) is not None]
+        return any(link in row.checkpoints and row.checkpoints[link].position == ShardEnd() for row in rows)
 
     # --- beat ------------------------------------------------------------------------------------------------------
 

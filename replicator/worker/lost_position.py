@@ -4,6 +4,9 @@ A source tells by PositionLost that a number is none of the shard's, that it was
 first two begin again at the link's own start. A shard that is gone has nothing left to read, so the link is done with
 it: else the children of a shard that was split before an outage longer than the retention would wait for ever.
 
+Where a lake continues the source (`worker.continued`), what it gives is not lost, and the holes that it has are counted
+when the link comes to them.
+
 Kinesis does not tell: it passes over what was trimmed. But everything behind a record arrived after it, and after any
 look that found nothing behind it. So only when both are about as old as the retention, or not known because the link
 has just begun here, the source is asked whether that record is still kept, once per page, and behind the reading, so
@@ -19,7 +22,9 @@ import structlog
 from replicator.core.model import After, Checkpoint, Position, ShardEnd, ShardId, TrimHorizon, position_text
 from replicator.errors import PositionLost, TransientError
 from replicator.ports import Clock, Source
+from replicator.worker.continued import ContinuedSource
 from replicator.worker.link import Link
+from replicator.worker.retention import surely_kept_ms
 from replicator.worker.shard_log import ShardLog
 from replicator.worker.window import LONG_AGO_S, Batch
 
@@ -30,8 +35,6 @@ PAUSE_S = 1.0
 GONE_ASKS = 3
 """A shard counts as gone when it is missing so often, `GONE_PAUSE_S` apart: a listing may be behind for a moment."""
 GONE_PAUSE_S = 5.0
-MARGIN_MS = 600_000
-"""Of the retention, or a tenth of it where that is less: then a record's being kept is no longer taken for granted."""
 SAID_EVERY_S = 60.0
 ASKED_MAX = 1
 """Positions that wait for the one being asked about; then the link waits too."""
@@ -60,7 +63,9 @@ class Losses:
         start: Callable[[], Awaitable[Position]],
         retention_ms: Callable[[], int | None],
         clock: Clock,
+        continued: ContinuedSource | None = None,
     ) -> None:
+        """``continued``: what the log reads, where a lake gives what the source no longer has."""
         self._link = link
         self._shard = shard
         self._source = source
@@ -68,6 +73,9 @@ class Losses:
         self._start = start
         self._retention_ms = retention_ms
         self._clock = clock
+        self._continued = continued
+        self._told: Position | None = None
+        """The last hole of the lake that this link came to."""
         self._fresh_s = LONG_AGO_S
         """Loop time before which nothing behind the link's position has arrived."""
         self._asked: asyncio.Queue[After] = asyncio.Queue(ASKED_MAX)
@@ -115,11 +123,21 @@ class Losses:
         floor_ms = durable.attempt_floor_ms
         if floor_ms is None or isinstance(position, After | ShardEnd):
             return
+        if self._continued is not None and self._continued.gives(position):
+            return
         if self._is_old(self._loop_s(floor_ms), _now_s()):
             self._may_have_lost(position)
 
     def may_have_passed(self, position: Position, run: Batch) -> bool:
-        """Whether the run, which was read behind the position, may have passed over what was trimmed: then `ask`."""
+        """Whether the run, which was read behind the position, may have passed over what was trimmed: then `ask`.
+
+        A source that a lake continues knows by itself, so nothing is asked.
+        """
+        if self._continued is not None:
+            if self._told != position and self._continued.has_hole(position):
+                self._told = position
+                self._may_have_lost(position)
+            return False
         since_s = max(self._fresh_s, run.quiet_s)
         if run.records:
             self._fresh_s = self._loop_s(run.records[-1].record.arrival_ms)
@@ -140,8 +158,7 @@ class Losses:
         retention_ms = self._retention_ms()
         if not retention_ms:
             return False
-        sure_ms = retention_ms - min(MARGIN_MS, retention_ms // 10)
-        return then_s - since_s >= sure_ms / 1000
+        return then_s - since_s >= surely_kept_ms(retention_ms) / 1000
 
     async def run(self) -> None:
         """Ask about one position after the other until cancelled."""

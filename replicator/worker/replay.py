@@ -80,7 +80,7 @@ class Lake:
             of_shard: deque[Run] = deque()
             while runs and (runs[0].incarnation, runs[0].shard) == shard:
                 of_shard.append(runs.popleft())
-            async for event in self._merged(of_shard):
+            async for event in merged(self._reader, _each(of_shard)):
                 if self._chosen.has(event):
                     yield event
 
@@ -94,26 +94,40 @@ class Lake:
                 found += [run for name in names if (run := run_of(name)) and is_within(name, since_ms, until_ms)]
         return sorted(found)
 
-    async def _merged(self, runs: deque[Run]) -> AsyncIterator[Archived]:
-        """Only objects that overlap are in memory at one time."""
-        heads: list[tuple[int, int, int, Archived, Iterator[Archived]]] = []
-        opened, last = 0, (-1, -1)
-        while runs or heads:
-            while runs and (not heads or runs[0].first <= heads[0][0]):
-                opened += 1
-                _push(heads, opened, await self._open(runs.popleft().name))
-            sequence, sub_sequence, number, event, rest = heapq.heappop(heads)
-            _push(heads, number, rest)
-            if (sequence, sub_sequence) != last:
-                last = (sequence, sub_sequence)
-                yield event
 
-    async def _open(self, name: str) -> Iterator[Archived]:
-        body = await self._reader.load(name)
-        try:
-            return iter(await asyncio.to_thread(lambda: list(events_of(body))))
-        except ValueError as exc:
-            raise StoreUnavailable(f"lake object {name} can't be read: {exc}", code="bad_object") from exc
+async def _each(runs: deque[Run]) -> AsyncIterator[Run]:
+    while runs:
+        yield runs.popleft()
+
+
+async def merged(reader: LakeReader, runs: AsyncIterator[Run]) -> AsyncIterator[Archived]:
+    """The events of one shard, each once; ``runs`` come by their first. Raises StoreUnavailable.
+
+    Only objects that overlap are in memory at one time.
+    """
+    heads: list[tuple[int, int, int, Archived, Iterator[Archived]]] = []
+    opened, last = 0, (-1, -1)
+    following = await anext(runs, None)
+    while following is not None or heads:
+        while following is not None and (not heads or following.first <= heads[0][0]):
+            opened += 1
+            _push(heads, opened, await _open(reader, following.name))
+            following = await anext(runs, None)
+        if not heads:
+            return
+        sequence, sub_sequence, number, event, rest = heapq.heappop(heads)
+        _push(heads, number, rest)
+        if (sequence, sub_sequence) != last:
+            last = (sequence, sub_sequence)
+            yield event
+
+
+async def _open(reader: LakeReader, name: str) -> Iterator[Archived]:
+    body = await reader.load(name)
+    try:
+        return iter(await asyncio.to_thread(lambda: list(events_of(body))))
+    except ValueError as exc:
+        raise StoreUnavailable(f"lake object {name} can't be read: {exc}", code="bad_object") from exc
 
 
 def _push(

@@ -9,8 +9,15 @@ from replicator.core.model import LinkName
 logger = structlog.get_logger(__name__)
 
 MARKS = (0.5, 0.8)
+MARGIN_MS = 600_000
+"""Of the retention, or a tenth of it where that is less: then a record's being kept is no longer taken for granted."""
 FINE = 0.4
 """Below this a link has recovered; not at the first mark, about which a lag may swing."""
+
+
+def surely_kept_ms(retention_ms: int) -> int:
+    """How old a record may be that is kept for certain."""
+    return retention_ms - min(MARGIN_MS, retention_ms // 10)
 
 
 def longest(lags: Iterable[int | None]) -> int | None:

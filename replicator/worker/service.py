@@ -9,6 +9,7 @@ import structlog
 from msgspec import Struct
 
 from replicator.core.formats import Format
+from replicator.core.lake import LAKE
 from replicator.core.leasing import LeaseSettings
 from replicator.core.lending import Memory
 from replicator.core.memory import COPIES
@@ -22,8 +23,10 @@ from replicator.worker.archiving import Archiving
 from replicator.worker.channel import Channel
 from replicator.worker.claiming import Claiming, OnLoss, Unclaimed
 from replicator.worker.condition import WatchedClaims, WatchedQuarantine
+from replicator.worker.continued import ContinuedSource, Readings, owed
 from replicator.worker.doubt import in_doubt, link_state, publish
 from replicator.worker.held_keys import HeldKeys
+from replicator.worker.lake_shard import HubLake, ShardInLake
 from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.link import Link
 from replicator.worker.lost_position import Losses
@@ -32,7 +35,7 @@ from replicator.worker.prepare import Birthplace, Preparer, sender_and_origin
 from replicator.worker.recovery import Recovery
 from replicator.worker.retention import RetentionWatch, longest
 from replicator.worker.shard_log import LogSettings, ShardLog
-from replicator.worker.shard_runner import LeasedShardRunner, RunnerSettings
+from replicator.worker.shard_runner import LeasedShardRunner, RunnerSettings, position_of
 from replicator.worker.unpacking import UnpackedSource
 
 logger = structlog.get_logger(__name__)
@@ -50,7 +53,7 @@ class SourceSetup(Struct, frozen=True):
 
     ``is_home``: its one link leads into this region's own hub, from where the events leave like all others. ``queue``:
     the source is one. ``sent_since_ms``: others may have sent the events, since then and no longer, so a link that is
-    new looks for them in its peer.
+    new looks for them in its peer. ``lake``: gives what the source no longer keeps.
     """
 
     name: SourceName
@@ -62,6 +65,7 @@ class SourceSetup(Struct, frozen=True):
     is_home: bool = False
     queue: Queue | None = None
     sent_since_ms: int | None = None
+    lake: HubLake | None = None
 
     def first(self, position: Position) -> Checkpoint:
         """Of a link and shard that have none."""
@@ -124,6 +128,7 @@ class Service:
         self._started_ms = clock.now_ms()
         self._memory = Memory(settings.memory_bytes)
         self._read_phases = count()
+        self._readings = {setup.name: Readings() for setup in self._sources}
         self._runners: dict[tuple[SourceName, str], LeasedShardRunner] = {}
         self._is_draining = False
         self._held = {
@@ -185,15 +190,17 @@ class Service:
             is_home=setup.is_home,
         )
         labels: dict[str, str] = {"source": setup.name}
-        source = UnpackedSource(OneIncarnation(setup.source, lease.incarnation))
+        source: Source = OneIncarnation(setup.source, lease.incarnation)
+        continued = self._continued(setup, lease, source)
         if (former := self._runners.get((setup.name, lease.shard))) is not None:
             former.close()
         memory = self._memory.window()
         phase = next(self._read_phases) * SPREAD % 1
-        log = ShardLog(source, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, memory, phase)
+        unpacked = UnpackedSource(continued or source)
+        log = ShardLog(unpacked, lease.shard, setup.log, preparer.prepare, self._telemetry, labels, memory, phase)
 
         async def make_channel(link: Link) -> Channel:
-            return await self._channel(setup, lease, link, log, preparer)
+            return await self._channel(setup, lease, link, log, preparer, continued)
 
         runner = LeasedShardRunner(
             shard=lease.shard,
@@ -207,8 +214,36 @@ class Service:
         self._runners[(setup.name, lease.shard)] = runner
         return runner
 
+    def _continued(self, setup: SourceSetup, lease: Lease, source: Source) -> ContinuedSource | None:
+        if setup.lake is None:
+            return None
+        into_lake = LinkName(f"{setup.name}:{LAKE}")
+        return ContinuedSource(
+            source,
+            ShardInLake(setup.lake, lease.incarnation, lease.shard, self._clock.now_ms),
+            self._readings[setup.name],
+            archived=lambda: position_of(into_lake, lease, self._runners.get((lease.source, lease.shard))),
+            retention_ms=lambda: self._keepers[setup.name].retention_ms,
+            clock=self._clock,
+        )
+
+    async def _begin(self, setup: SourceSetup, lease: Lease, link: LinkName) -> Checkpoint:
+        """Where the link begins on the shard."""
+        stored = lease.checkpoints.get(link) or setup.first(await self._link_start(setup, link))
+        keeper = self._keepers[setup.name]
+        if setup.lake is None or keeper.retention_ms is None:
+            return stored
+        is_child, now_ms = keeper.has_finished_parent(lease, link), self._clock.now_ms()
+        return owed(stored, retention_ms=keeper.retention_ms, is_child=is_child, now_ms=now_ms)
+
     async def _channel(
-        self, setup: SourceSetup, lease: Lease, link: Link, log: ShardLog, preparer: Preparer
+        self,
+        setup: SourceSetup,
+        lease: Lease,
+        link: Link,
+        log: ShardLog,
+        preparer: Preparer,
+        continued: ContinuedSource | None,
     ) -> Channel:
         here, held = self._identity.here, self._held[link.name]
         recovery = Recovery(link, here, sender_and_origin(setup.event_format))
@@ -226,8 +261,9 @@ class Service:
                 start=lambda: self._link_start(setup, link.name),
                 retention_ms=lambda: self._keepers[setup.name].retention_ms,
                 clock=self._clock,
+                continued=continued,
             ),
-            durable=lease.checkpoints.get(link.name) or setup.first(await self._link_start(setup, link.name)),
+            durable=await self._begin(setup, lease, link.name),
             claiming=claiming(self._claims, scope, lease.epoch, link, self._settings.on_loss),
             recovery=recovery,
             admission=self._gate(setup, link, preparer),

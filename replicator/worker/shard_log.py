@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from replicator.core.budget import ReadBudget
 from replicator.core.lending import Account
@@ -191,7 +192,8 @@ class ShardLog:
     def _batch(self, page: Segment, first: int) -> Batch:
         is_tip = page.after == self._tail and self.behind_ms == 0
         records = page.records[first:] if first else page.records
-        return Batch(records, page.after, is_tip, ALWAYS_S if first else page.quiet_s, page.read_s)
+        quiet_s = ALWAYS_S if first else page.quiet_s
+        return Batch(records, page.after, is_tip, quiet_s, page.read_s, is_from_lake=page.is_from_lake)
 
     async def _read_live(self) -> None:
         tail = self._tail
@@ -273,7 +275,7 @@ class ShardLog:
         size = sum([len(record.data) for record in page.records])
         if page.records:
             self._seen = size, page.stored or len(page.records)
-        return Segment(before, self._prepare(page), after, size)
+        return Segment(before, self._prepare(page), after, size, is_from_lake=page.is_from_lake)
 
     async def _read_detached(
         self, position: Position, cursor: Cursor | None, room_bytes: int | None
@@ -290,7 +292,8 @@ class ShardLog:
         if not kept.records and kept.next is not None and kept.behind_ms == 0:
             await asyncio.sleep(self._settings.idle_read_s)
         is_tip = kept is page and page.behind_ms == 0
-        return Batch(segment.records, segment.after, is_tip, is_own=True), page.next
+        batch = Batch(segment.records, segment.after, is_tip, is_own=True, is_from_lake=page.is_from_lake)
+        return batch, page.next
 
     async def is_kept(self, position: After) -> bool:
         """As `ports.Source.is_kept`, within the budget of those who read by themselves."""
@@ -306,7 +309,7 @@ class ShardLog:
         if not kept or page.next is None:
             return page
         stored = len({record.sequence for record in kept}) if page.stored else 0
-        return Page(kept, page.next, page.behind_ms, stored)
+        return replace(page, records=kept, stored=stored)
 
     async def _take_turn(self) -> None:
         async with self._catching_up:

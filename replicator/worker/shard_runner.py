@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 from msgspec import Struct
 
-from replicator.core.model import Checkpoint, LinkName, ShardEnd, ShardId
+from replicator.core.model import Checkpoint, Lease, LinkName, Position, ShardEnd, ShardId
 from replicator.errors import ConfigError, Fenced, first_of
 from replicator.worker.channel import Channel
 from replicator.worker.link import Link
@@ -112,3 +112,10 @@ class LeasedShardRunner:
     @property
     def log(self) -> ShardLog:
         return self._log
+
+
+def position_of(link: LinkName, lease: Lease, runner: LeasedShardRunner | None) -> Position | None:
+    """Up to where the link has done the shard, as its channel knows or else as was stored; None: it has not begun."""
+    channel = None if runner is None else runner.channels.get(link)
+    known = lease.checkpoints.get(link) if channel is None else channel.final or channel.checkpoint()
+    return None if known is None else known.position

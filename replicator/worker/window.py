@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from replicator.core.lending import NEVER_S, Account
 from replicator.core.memory import run_end
@@ -16,7 +17,7 @@ LONG_AGO_S, ALWAYS_S = float("-inf"), float("inf")
 
 
 class Segment(Struct):
-    """A page of records between two positions of the shard. ``quiet_s`` and ``read_s``: see `Batch`."""
+    """A page of records between two positions of the shard. What else there is to know of it: see `Batch`."""
 
     before: Position
     records: tuple[Prepared, ...]
@@ -24,6 +25,7 @@ class Segment(Struct):
     size_bytes: int
     quiet_s: float = LONG_AGO_S
     read_s: float = ALWAYS_S
+    is_from_lake: bool = False
 
 
 class Batch(Struct, frozen=True):
@@ -32,7 +34,7 @@ class Batch(Struct, frozen=True):
     ``is_tip``: when they were read, nothing stored in the shard followed them. ``quiet_s`` is the loop time of the last
     look before that found nothing behind the position, as far as it was seen; `ALWAYS_S` when what is before and behind
     the position was read together, so that nothing was between. ``read_s``: when they were read, `ALWAYS_S` for now.
-    ``is_own``: they were read for this link alone.
+    ``is_own``: they were read for this link alone. ``is_from_lake``: see `ports.Page`.
     """
 
     records: Sequence[Prepared]
@@ -41,6 +43,7 @@ class Batch(Struct, frozen=True):
     quiet_s: float = LONG_AGO_S
     read_s: float = ALWAYS_S
     is_own: bool = False
+    is_from_lake: bool = False
 
     def run_sizes(self, records_max: int) -> list[int]:
         """Bytes of the records of the first run, were there as much room as it likes."""
@@ -52,8 +55,8 @@ class Batch(Struct, frozen=True):
         if stop >= len(self.records):
             return self, None
         place = After(self.records[stop - 1].record.sequence)
-        run = Batch(self.records[:stop], place, False, self.quiet_s, self.read_s, self.is_own)
-        return run, Batch(self.records[stop:], self.after, self.is_tip, ALWAYS_S, is_own=self.is_own)
+        run = replace(self, records=self.records[:stop], after=place, is_tip=False)
+        return run, replace(self, records=self.records[stop:], quiet_s=ALWAYS_S, read_s=ALWAYS_S)
 
     def _even(self, records_max: int) -> int:
         """As many records as make all runs of these equally long: a small one costs as much as a full one."""

@@ -19,13 +19,14 @@ EACH = 500
 """Events that `Trial.load_while` writes in each region."""
 
 
-def forget_all(running: Trial, region: str) -> None:
-    """The hub keeps nothing of what it holds, as when its retention has passed."""
+def forget_all(running: Trial, region: str, *, but: int = 0) -> None:
+    """The hub keeps nothing of what it holds ``but`` so many records a shard, as when its retention has passed."""
     url = running.environment.regions[region].ready.kinesis
-    last: dict[str, int] = {}
+    held: dict[str, list[int]] = {}
     for shard, sequence, _ in hub_of(running, region):
-        last[shard] = max(last.get(shard, 0), int(sequence))
-    for shard, through in last.items():
+        held.setdefault(shard, []).append(int(sequence))
+    for shard, sequences in held.items():
+        through = sorted(sequences)[-1 - but]
         body = json.dumps({"stream": running.stream, "shard": shard, "through_sequence": str(through)}).encode()
         with urllib.request.urlopen(urllib.request.Request(f"{url}/_dev/trim", body)) as reply:
             reply.read()

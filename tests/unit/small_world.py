@@ -14,15 +14,18 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from replicator.adapters.memory_claims import MemoryClaims
+from replicator.adapters.memory_lake import MemoryLake
 from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
 from replicator.core.formats import make_format
+from replicator.core.lake import LAKE
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Checkpoint, LinkName, Position, Region, SourceName, TrimHorizon
 from replicator.core.topology import Topologies, compile_generation, mesh
 from replicator.errors import InDoubt, Refused, TransientError
-from replicator.ports import Entry, SinkLimits
+from replicator.ports import Entry, Sink, SinkLimits
+from replicator.worker.lake_shard import HubLake
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
@@ -33,6 +36,7 @@ SOURCE = SourceName("orders")
 LINK = LinkName(f"{SOURCE}:{PEER}")
 LEASES = LeaseSettings(duration_s=10.0, renew_s=3.0)
 LIMITS = SinkLimits(500, 5 * 1024 * 1024, 1024 * 1024)
+INTO_LAKE = LinkSettings(ordering="shard", in_flight_max=1, linger_s=10.0, is_lake=True, open_spans_max=1000)
 TIMEOUT_S = 10.0
 EPOCH_MS = 1_800_000_000_000
 
@@ -48,6 +52,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.now_s
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """At once: no time passes while a thread works."""
+        done = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as exc:  # noqa: BLE001 - it is for whoever waits
+            done.set_exception(exc)
+        return done
 
     def _run_once(self) -> None:
         if not self._ready and self._scheduled:
@@ -154,25 +167,25 @@ class Worker:
         repeats_dropped_ms: int | None = None,
         source: MemorySource | None = None,
         start: Position | None = None,
+        lake: MemoryLake | None = None,
     ) -> None:
+        """``lake``: the region has one, in which its links read on."""
         self._world = world
         self.network = Network(world.peer, world.window_ms, held_s, repeats_dropped_ms)
         self.tally = Tally()
         self.quarantine = quarantine or MemoryQuarantine()
-        self.link = Link(
-            source=SOURCE,
-            peer=PEER,
-            sink=self.network,
-            settings=settings,
-            clock=world,
-            telemetry=self.tally,
-            rng=random.Random(name),
-        )
+        self.link = self._link(PEER, self.network, settings, name)
+        links = (self.link,) if lake is None else (self.link, self._link(LAKE, lake, INTO_LAKE, name))
+        hub_lake = None if lake is None else HubLake(lake, SOURCE, (HERE, PEER))
         source = source or MemorySource(world.source)
         routes = Topologies(compile_generation(1, [HERE, PEER], mesh([HERE, PEER])))
         self.service = Service(
             Identity(HERE, name, frozenset((HERE, PEER)), routes, None),
-            [SourceSetup(SOURCE, source, make_format("json"), (self.link,), lambda _: start or TrimHorizon(), LOG)],
+            [
+                SourceSetup(
+                    SOURCE, source, make_format("json"), links, lambda _: start or TrimHorizon(), LOG, lake=hub_lake
+                )
+            ],
             Stores(world.leases, world.claims, self.quarantine),
             ServiceSettings(LEASES, RunnerSettings(5.0, 1.0), "continue"),
             clock=world,
@@ -181,10 +194,21 @@ class Worker:
         )
         self.task = asyncio.get_running_loop().create_task(self.service.run())
 
-    def status(self) -> dict[str, Any]:
+    def _link(self, peer: Region, sink: Sink, settings: LinkSettings, name: str) -> Link:
+        return Link(
+            source=SOURCE,
+            peer=peer,
+            sink=sink,
+            settings=settings,
+            clock=self._world,
+            telemetry=self.tally,
+            rng=random.Random(name),
+        )
+
+    def status(self, link: LinkName = LINK) -> dict[str, Any]:
         links = self.service.status()["links"]
         assert isinstance(links, dict)
-        status: dict[str, Any] = links[LINK]
+        status: dict[str, Any] = links[link]
         return status
 
     async def kill(self) -> None:

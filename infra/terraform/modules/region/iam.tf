@@ -249,7 +249,7 @@ data "aws_iam_policy_document" "task" {
     }
   }
 
-  # The worker only writes; who replays needs ListBucket and GetObject as well, and has them of their own.
+  # Who replays needs ListBucket and GetObject as well, and has them of their own.
   dynamic "statement" {
     for_each = var.lake_s3 == null ? [] : [var.lake_s3]
 
@@ -257,6 +257,33 @@ data "aws_iam_policy_document" "task" {
       sid       = "Lake"
       actions   = ["s3:PutObject"]
       resources = ["arn:${data.aws_partition.current.partition}:s3:::${statement.value.bucket}/${statement.value.prefix}*"]
+    }
+  }
+
+  # For continue_from: what the hub no longer keeps for a link.
+  dynamic "statement" {
+    for_each = try(var.lake_s3.is_read, false) ? [var.lake_s3] : []
+
+    content {
+      sid       = "LakeObjects"
+      actions   = ["s3:GetObject"]
+      resources = ["arn:${data.aws_partition.current.partition}:s3:::${statement.value.bucket}/${statement.value.prefix}*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = try(var.lake_s3.is_read, false) ? [var.lake_s3] : []
+
+    content {
+      sid       = "LakeNames"
+      actions   = ["s3:ListBucket"]
+      resources = ["arn:${data.aws_partition.current.partition}:s3:::${statement.value.bucket}"]
+
+      condition {
+        test     = "StringLike"
+        variable = "s3:prefix"
+        values   = ["${statement.value.prefix}*"]
+      }
     }
   }
 
@@ -329,6 +356,10 @@ data "aws_iam_policy_document" "task" {
 locals {
   # Sinks are decrypted too: an event in doubt is looked for in the peer's stream.
   # SQS asks both of whoever sends to an encrypted queue (SQS Developer Guide, "Configure KMS permissions").
-  decrypt_keys = distinct(concat(var.kms.sources, compact([var.kms.hub_stream, var.kms.quarantine_queue]), var.kms.sinks))
+  decrypt_keys = distinct(concat(
+    var.kms.sources,
+    compact([var.kms.hub_stream, var.kms.quarantine_queue, try(var.lake_s3.is_read, false) ? var.kms.lake : null]),
+    var.kms.sinks,
+  ))
   encrypt_keys = distinct(concat(var.kms.sinks, var.kms.claim_checks, compact([var.kms.quarantine, var.kms.quarantine_queue, var.kms.lake])))
 }

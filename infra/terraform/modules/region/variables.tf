@@ -336,10 +336,11 @@ variable "quarantine_queue_arn" {
 }
 
 variable "lake_s3" {
-  description = "The event lake of this region, where the configuration has one: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_LAKE_BUCKET and REPLICATOR_LAKE_PREFIX."
+  description = "The event lake of this region, where the configuration has one: bucket and key prefix (ending in a slash). Given to the workers as REPLICATOR_LAKE_BUCKET and REPLICATOR_LAKE_PREFIX. is_read: a source names it as continue_from, so the workers read it too."
   type = object({
-    bucket = string
-    prefix = string
+    bucket  = string
+    prefix  = string
+    is_read = optional(bool, false)
   })
   default = null
 

@@ -1,0 +1,474 @@
+"""A link that fell past its source's retention goes on from the lake: everything once, in order, and it says so."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Collection
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from small_world import HERE, LIMITS, LINK, PEER, SOURCE, Worker, World, in_virtual_time, until
+from structlog.testing import capture_logs
+from test_lost_position import FIRST, GONE, HOUR_S, LONGER_S, PERHAPS, kept_world, named
+
+from replicator.adapters.memory_lake import MemoryLake
+from replicator.adapters.memory_stream import MemorySource
+from replicator.core.lake import LAKE, Archived, encode_line, events_of
+from replicator.core.model import (
+    After,
+    AtTimestamp,
+    Checkpoint,
+    LinkName,
+    Origin,
+    Position,
+    SequenceNumber,
+    ShardEnd,
+    TrimHorizon,
+)
+from replicator.errors import PositionLost, TransientError
+from replicator.ports import Cursor, Entry, Page
+from replicator.worker.continued import ContinuedSource, Readings, owed
+from replicator.worker.lake_shard import HubLake, ShardInLake
+from replicator.worker.link import LinkSettings
+
+INTO_LAKE = LinkName(f"{SOURCE}:{LAKE}")
+FROM_LAKE = "events_from_lake_total"
+NARROW = LinkSettings(open_spans_max=2, span_records_max=5)
+RETENTION_MS = HOUR_S * 1000
+COUNT = 20
+
+
+def away(_: object) -> None:
+    raise TransientError("the peer is away")
+
+
+def a_lake() -> MemoryLake:
+    return MemoryLake(SOURCE, LIMITS)
+
+
+async def archived(world: World, lake: MemoryLake) -> None:
+    """Everything is, and the checkpoint says so."""
+    await until(lambda: _archived(lake) == set(range(world.written)))
+    await asyncio.sleep(30)
+
+
+def _archived(lake: MemoryLake) -> set[int]:
+    return {json.loads(event.data)["n"] for body in lake.objects.values() for event in events_of(body)}
+
+
+def is_in_order(world: World) -> bool:
+    """Whether the peer holds the events of each key as they were written."""
+    of_key: dict[str, list[int]] = defaultdict(list)
+    for shard in world.peer.list_shards():
+        for record in world.peer.records(shard.id):
+            of_key[record.partition_key].append(json.loads(record.data)["n"])
+    return all(numbers == sorted(numbers) for numbers in of_key.values())
+
+
+async def fallen_behind(world: World, lake: MemoryLake, *, first: int = 20) -> None:
+    """Events arrive; then the peer is away for longer than the source keeps 60 more, and the worker dies."""
+    worker = Worker(world, "a", NARROW, lake=lake)
+    world.write(first, keys=10)
+    await until(lambda: len(world.stored()) == first)
+    await asyncio.sleep(60)
+    world.peer.fault = away
+    for _ in range(6):
+        world.write(10, keys=10)
+        await asyncio.sleep(60)
+    await asyncio.sleep(LONGER_S)
+    world.write(10, keys=10)
+    await archived(world, lake)
+    await worker.kill()
+
+
+def test_what_was_trimmed_comes_from_the_lake_and_what_is_kept_from_the_stream_once_and_in_order() -> None:
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        await fallen_behind(world, lake)
+        world.write(30, keys=10)
+        world.peer.fault = None
+        with capture_logs() as told:
+            worker = Worker(world, "b", LinkSettings(), lake=lake)
+            await until(lambda: len(world.stored()) == 120)
+            await asyncio.sleep(60)
+        assert world.stored() == world.once_each()
+        assert is_in_order(world)
+        status = worker.status()
+        assert 70 <= status["counts"][FROM_LAKE] <= 100
+        assert PERHAPS not in status["counts"]
+        assert "from_lake" not in status["shards"][FIRST]
+        [begun], [left] = named(told, "shard.reads_lake"), named(told, "shard.left_lake")
+        assert (begun["link"], left["link"]) == (LINK, LINK)
+        assert (left["begin"], left["events"]) == (begun["position"], status["counts"][FROM_LAKE])
+        assert not named(told, "shard.may_have_lost")
+        await worker.kill()
+
+    in_virtual_time(history())
+
+
+def test_a_link_that_had_delivered_nothing_yet_gets_everything_from_the_lake() -> None:
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        await fallen_behind(world, lake, first=0)
+        world.peer.fault = None
+        worker = Worker(world, "b", LinkSettings(), lake=lake)
+        await until(lambda: len(world.stored()) == 70)
+        await asyncio.sleep(60)
+        assert world.stored() == world.once_each()
+        assert is_in_order(world)
+        assert PERHAPS not in worker.status()["counts"]
+        await worker.kill()
+
+    in_virtual_time(history())
+
+
+def test_who_dies_while_reading_the_lake_is_followed_from_the_checkpoint_there() -> None:
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        await fallen_behind(world, lake)
+        world.write(30, keys=10)
+        allowed = 30
+
+        def slow(entries: object) -> None:
+            nonlocal allowed
+            if allowed <= 0:
+                raise TransientError("away again")
+            allowed -= len(entries)  # type: ignore[arg-type]
+
+        world.peer.fault = slow
+        killed = Worker(world, "b", NARROW, lake=lake)
+        await until(lambda: allowed <= 0)
+        await asyncio.sleep(60)
+        assert killed.status()["shards"][FIRST]["from_lake"]["events"] > 0
+        await killed.kill()
+        assert 20 < len(world.stored()) < 90
+        world.peer.fault = None
+        with capture_logs() as told:
+            resumed = Worker(world, "c", LinkSettings(), lake=lake)
+            await until(lambda: len(world.stored()) == 120)
+            await asyncio.sleep(60)
+        assert world.stored() == world.once_each()
+        assert is_in_order(world)
+        assert 0 < resumed.status()["counts"][FROM_LAKE] < 100
+        assert len(named(told, "shard.reads_lake")) == 1
+        await resumed.kill()
+
+    in_virtual_time(history())
+
+
+def test_shards_that_left_the_stream_are_finished_from_the_lake_parents_before_children() -> None:
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        worker = Worker(world, "a", NARROW, lake=lake)
+        world.write(20, keys=10)
+        await until(lambda: len(world.stored()) == 20)
+        await asyncio.sleep(60)
+        world.peer.fault = away
+        world.write(30, keys=10)
+        left, right = world.source.split(FIRST)
+        world.write(30, keys=10)
+        await asyncio.sleep(120)
+        world.source.merge(left, right)
+        world.write(30, keys=10)
+        await asyncio.sleep(LONGER_S)
+        world.write(10, keys=10)
+        await archived(world, lake)
+        assert {shard.id for shard in world.source.list_shards()} == {"shardId-000000000003"}
+        await worker.kill()
+        world.write(10, keys=10)
+        world.peer.fault = None
+        last = Worker(world, "b", LinkSettings(), lake=lake)
+        await until(lambda: len(world.stored()) == 130)
+        await asyncio.sleep(HOUR_S // 2)
+        assert world.stored() == world.once_each()
+        assert is_in_order(world)
+        counts = last.status()["counts"]
+        assert GONE not in counts
+        assert PERHAPS not in counts
+        assert {row.shard for row in await world.leases.rows(SOURCE)} == {"shardId-000000000003"}
+        await last.kill()
+
+    in_virtual_time(history())
+
+
+def test_a_hole_of_the_lake_is_counted_on_each_link_that_comes_to_it_and_the_rest_goes_on() -> None:
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        await fallen_behind(world, lake)
+        world.write(5)  # while no worker runs
+        await asyncio.sleep(LONGER_S)
+        world.write(30, keys=10)
+        world.peer.fault = None
+        with capture_logs() as told:
+            worker = Worker(world, "b", LinkSettings(), lake=lake)
+            await until(lambda: len(world.stored()) == 120)
+            await asyncio.sleep(600)
+        assert set(world.stored()) == set(range(90)) | set(range(95, 125))
+        assert max(world.stored().values()) == 1
+        assert is_in_order(world)
+        assert worker.status()["counts"][PERHAPS] == 1
+        assert worker.status(INTO_LAKE)["counts"][PERHAPS] == 1
+        assert sorted(line["link"] for line in named(told, "shard.may_have_lost")) == sorted([LINK, INTO_LAKE])
+        await worker.kill()
+
+    in_virtual_time(history())
+
+
+def test_a_lake_that_begins_behind_the_position_leaves_it_at_a_loss_that_is_counted() -> None:
+    async def history() -> None:
+        world = kept_world()
+        worker = Worker(world, "a", LinkSettings())
+        world.write(20)
+        await until(lambda: len(world.stored()) == 20)
+        await asyncio.sleep(60)
+        await worker.kill()
+        world.write(5)
+        await asyncio.sleep(LONGER_S)
+        world.write(30)
+        late = Worker(world, "b", LinkSettings(), lake=a_lake())
+        await until(lambda: len(world.stored()) == 50)
+        await asyncio.sleep(60)
+        assert late.status()["counts"][PERHAPS] == 1
+        await late.kill()
+
+    in_virtual_time(history())
+
+
+def test_a_lake_that_does_not_answer_holds_the_link_up_and_loses_nothing() -> None:
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        await fallen_behind(world, lake)
+        world.peer.fault = None
+        kept, lake.objects = lake.objects, {}
+        lake.objects = {name: body[:-9] for name, body in kept.items()}
+        worker = Worker(world, "b", LinkSettings(), lake=lake)
+        await asyncio.sleep(600)
+        assert len(world.stored()) == 20
+        lake.objects = kept | {name: body for name, body in lake.objects.items() if name not in kept}
+        await until(lambda: len(world.stored()) == 90)
+        assert world.stored() == world.once_each()
+        await worker.kill()
+
+    in_virtual_time(history())
+
+
+# --- page by page --------------------------------------------------------------------------------------------------
+
+
+class Shelf:
+    """A shard of a stream and a lake under it, as a reader of both sees them. Events are numbered from 1."""
+
+    def __init__(self, count: int, *, archived: int, stored: Collection[int] = (), packed: int = 1) -> None:
+        """``archived``: the watermark of the lake; ``stored``: what it has beyond. ``packed``: events in a number."""
+        self.world = kept_world()
+        self.lake = MemoryLake(SOURCE, LIMITS)
+        self.world.write(count)
+        self.sequences = [record.sequence for record in self.world.source.records(FIRST)]
+        self.watermark: Position | None = After(self.sequences[archived - 1]) if archived else None
+        self.continued = self.reader()
+        self._in_lake = [*range(1, archived + 1), *stored]
+        self._packed = packed
+
+    def reader(self) -> ContinuedSource:
+        hub_lake = HubLake(self.lake, SOURCE, (HERE, PEER))
+        return ContinuedSource(
+            MemorySource(self.world.source),
+            ShardInLake(hub_lake, str(self.world.source.created_ms), FIRST, World.now_ms),
+            Readings(),
+            archived=lambda: self.watermark,
+            retention_ms=lambda: RETENTION_MS,
+            clock=self.world,
+        )
+
+    async def fill(self) -> None:
+        """Three events an object, every fifth born elsewhere."""
+        for begin in range(0, len(self._in_lake), 3):
+            numbers = self._in_lake[begin : begin + 3]
+            await self.lake.put([entry for number in numbers for entry in self._lines(number)])
+
+    def _lines(self, number: int) -> list[Entry]:
+        incarnation, sequence = str(self.world.source.created_ms), self.sequences[number - 1]
+        region = PEER if number % 5 == 0 else HERE
+        lines = [
+            encode_line(
+                Archived(
+                    Origin(region, SOURCE, incarnation, FIRST, sequence, sub),
+                    f"e{number}",
+                    (),
+                    World.now_ms(),
+                    incarnation,
+                    FIRST,
+                    sequence,
+                    sub,
+                    "k",
+                    b'{"n":%d}' % (number - 1),
+                )
+            )
+            for sub in range(self._packed)
+        ]
+        return [Entry(line, "k") for line in lines]
+
+    def number(self, page: Page) -> list[int]:
+        return [json.loads(record.data)["n"] + 1 for record in page.records]
+
+    async def numbers(self, position: Position, records_max: int = 4) -> list[int]:
+        """All that follows the position, up to the tip or the end."""
+        cursor: Cursor | None = await self.continued.open(FIRST, position)
+        found: list[int] = []
+        while cursor is not None:
+            page = await self.continued.read(cursor, records_max)
+            found += self.number(page)
+            assert page.next is None or not page.records or page.next.position == After(page.records[-1].sequence)
+            if not page.records and page.behind_ms == 0:
+                break
+            cursor = page.next
+        return found
+
+
+@given(
+    place=st.integers(1, 8),
+    trimmed=st.integers(0, COUNT),
+    archived=st.integers(0, COUNT),
+    beyond=st.sets(st.integers(1, COUNT)),
+    records_max=st.integers(1, 7),
+)
+@example(place=1, trimmed=10, archived=5, beyond={7}, records_max=4)
+@example(place=1, trimmed=COUNT, archived=COUNT, beyond=set(), records_max=4)
+def test_lake_and_stream_together_give_what_one_of_them_has_once_in_order_and_a_hole_is_known(
+    place: int, trimmed: int, archived: int, beyond: set[int], records_max: int
+) -> None:
+    """``beyond``: what a dead owner stored behind the lake's watermark."""
+
+    async def history() -> None:
+        shelf = Shelf(COUNT, archived=archived, stored=sorted(number for number in beyond if number > archived))
+        await shelf.fill()
+        shelf.world.source.trim(FIRST, trimmed)
+        begin = After(shelf.sequences[place - 1])
+        found = await shelf.numbers(begin, records_max)
+        assert found == [n for n in range(place + 1, COUNT + 1) if n <= archived or n > trimmed]
+        # That the record at the position is trimmed is all there is to know of what followed it.
+        mark = max(place, archived)
+        is_known = any(shelf.continued.has_hole(After(number)) for number in shelf.sequences[place - 1 :])
+        assert is_known == (mark <= trimmed)
+
+    in_virtual_time(history())
+
+
+def test_records_trimmed_between_two_reads_come_from_the_lake() -> None:
+    async def history() -> None:
+        shelf = Shelf(20, archived=15)
+        await shelf.fill()
+        cursor = await shelf.continued.open(FIRST, After(shelf.sequences[0]))
+        first = await shelf.continued.read(cursor, 4)
+        await asyncio.sleep(LONGER_S)
+        assert first.next is not None
+        found = shelf.number(first)
+        shelf.watermark = After(shelf.sequences[14])
+        found += await shelf.numbers(first.next.position)
+        cursor = first.next
+        turned = await shelf.continued.read(cursor, 4)
+        assert turned.records == ()
+        assert turned.next is not None
+        again = await shelf.continued.read(turned.next, 4)
+        assert again.is_from_lake
+        assert shelf.number(again) == [6, 7, 8, 9]
+        assert found == list(range(2, 16))
+
+    in_virtual_time(history())
+
+
+def test_what_was_archived_while_the_lake_is_read_is_read_there_too() -> None:
+    async def history() -> None:
+        shelf = Shelf(COUNT, archived=COUNT)
+        await shelf.fill()
+        shelf.world.source.trim(FIRST, COUNT - 1)
+        shelf.watermark = After(shelf.sequences[9])
+        cursor = await shelf.continued.open(FIRST, After(shelf.sequences[0]))
+        found: list[int] = []
+        for _ in range(12):
+            page = await shelf.continued.read(cursor, 4)
+            found += shelf.number(page)
+            assert page.next is not None
+            cursor = page.next
+            if len(found) > 5:
+                shelf.watermark = After(shelf.sequences[COUNT - 1])
+        assert found == list(range(2, COUNT + 1))
+        assert not any(shelf.continued.has_hole(After(sequence)) for sequence in shelf.sequences)
+
+    in_virtual_time(history())
+
+
+@pytest.mark.parametrize("records_max", [1, 2, 5])
+def test_a_page_of_the_lake_ends_with_a_whole_record(records_max: int) -> None:
+    async def history() -> None:
+        shelf = Shelf(6, archived=6, packed=3)
+        await shelf.fill()
+        shelf.world.source.trim(FIRST, 6)
+        cursor: Cursor | None = await shelf.continued.open(FIRST, After(shelf.sequences[0]))
+        places = []
+        for _ in range(20):
+            assert cursor is not None
+            page = await shelf.continued.read(cursor, records_max)
+            places += [(record.sequence, record.sub_sequence) for record in page.records]
+            assert not page.records or page.records[-1].sub_sequence == 2
+            cursor = page.next
+        assert places == [(sequence, sub) for sequence in shelf.sequences[1:] for sub in range(3)]
+
+    in_virtual_time(history())
+
+
+def test_a_lake_that_is_done_with_a_shard_that_is_gone_tells_its_end() -> None:
+    async def history() -> None:
+        shelf = Shelf(8, archived=8)
+        await shelf.fill()
+        shelf.world.source.split(FIRST)
+        await asyncio.sleep(LONGER_S)
+        begin = After(shelf.sequences[1])
+        with pytest.raises(PositionLost, match="no longer has the shard"):
+            await shelf.numbers(begin)
+        shelf.watermark = ShardEnd()
+        assert await shelf.numbers(begin) == [3, 4, 5, 6, 7, 8]
+        assert await shelf.numbers(TrimHorizon()) == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert not shelf.continued.has_hole(After(shelf.sequences[7]))
+
+    in_virtual_time(history())
+
+
+def test_a_number_that_the_shard_never_had_is_no_matter_for_the_lake() -> None:
+    async def history() -> None:
+        shelf = Shelf(8, archived=8)
+        await shelf.fill()
+        with pytest.raises(PositionLost, match="never had"):
+            await shelf.continued.open(FIRST, After(SequenceNumber(7)))
+
+    in_virtual_time(history())
+
+
+def test_readers_beyond_the_bound_are_opened_anew_and_none_misses_anything() -> None:
+    async def history() -> None:
+        shelf = Shelf(24, archived=24)
+        await shelf.fill()
+        shelf.world.source.trim(FIRST, 23)
+        cursors = [await shelf.continued.open(FIRST, After(shelf.sequences[place])) for place in range(12)]
+        found: list[list[int]] = [[] for _ in cursors]
+        for _ in range(30):
+            for number, cursor in enumerate(cursors):
+                page = await shelf.continued.read(cursor, 2)
+                found[number] += shelf.number(page)
+                assert page.next is not None
+                cursors[number] = page.next
+        assert found == [list(range(place + 2, 25)) for place in range(12)]
+
+    in_virtual_time(history())
+
+
+def test_a_link_from_the_oldest_record_is_owed_what_was_there_when_it_tried_and_a_child_of_what_it_did_whole() -> None:
+    day_ms = 24 * RETENTION_MS
+    tried = Checkpoint(TrimHorizon(), 10 * day_ms)
+    assert owed(tried, retention_ms=day_ms, is_child=True, now_ms=0).position == AtTimestamp(9 * day_ms)
+    new = Checkpoint(TrimHorizon())
+    assert owed(new, retention_ms=day_ms, is_child=False, now_ms=0) == new
+    assert owed(new, retention_ms=day_ms, is_child=True, now_ms=400 * day_ms).position == AtTimestamp(34 * day_ms)
+    known = Checkpoint(After(SequenceNumber(5)), 10 * day_ms)
+    assert owed(known, retention_ms=day_ms, is_child=True, now_ms=0) == known
