@@ -50,7 +50,8 @@ class SourceSetup(Struct, frozen=True):
 
     ``is_home``: its one link leads into this region's own hub, from where the events leave like all others. ``queue``:
     the source is one. ``sent_since_ms``: others may have sent the events, since then and no longer, so a link that is
-    new looks for them in its peer.
+    new looks for them in its peer. ``replays``: the source whose events come again; they keep the origins they have as
+    its events, and their claims are apart from those of its own workers.
     """
 
     name: SourceName
@@ -62,6 +63,15 @@ class SourceSetup(Struct, frozen=True):
     is_home: bool = False
     queue: Queue | None = None
     sent_since_ms: int | None = None
+    replays: SourceName | None = None
+
+    def birthplace(self, here: Region, lease: Lease) -> Birthplace:
+        return Birthplace(here, self.replays or self.name, lease.incarnation, lease.shard)
+
+    def claims_of(self, link: LinkName, lease: Lease) -> ClaimScope:
+        """The scope of a link on a shard."""
+        shard = lease.shard if self.replays is None else ShardId(f"{self.name}/{lease.shard}")
+        return ClaimScope(link, shard, lease.incarnation)
 
     def first(self, position: Position) -> Checkpoint:
         """Of a link and shard that have none."""
@@ -176,7 +186,7 @@ class Service:
     def _runner(self, setup: SourceSetup, lease: Lease) -> LeasedShardRunner:
         keeper = self._keepers[setup.name]
         preparer = Preparer(
-            birthplace=Birthplace(self._identity.here, setup.name, lease.incarnation, lease.shard),
+            birthplace=setup.birthplace(self._identity.here, lease),
             event_format=setup.event_format,
             known_regions=self._identity.regions,
             generation_at=self._identity.routes.generation_at,
@@ -212,7 +222,7 @@ class Service:
     ) -> Channel:
         here, held = self._identity.here, self._held[link.name]
         recovery = Recovery(link, here, sender_and_origin(setup.event_format))
-        scope = ClaimScope(link.name, lease.shard, lease.incarnation)
+        scope = setup.claims_of(link.name, lease)
         claiming = Unclaimed if link.settings.is_lake else Claiming
         return Channel(
             link=link,
@@ -254,6 +264,10 @@ class Service:
             except TransientError as exc:
                 logger.warning("lease_store.unavailable", link=link, error=str(exc))
                 await asyncio.sleep(STORE_RETRY_S)
+
+    def has_finished(self, source: SourceName) -> bool:
+        """Whether all links have done every shard of the source, by the rows as they were last read."""
+        return self._keepers[source].has_finished
 
     def memory_used(self) -> int:
         """Bytes of events that are held now, every copy counted."""

@@ -82,6 +82,7 @@ class World:
         self._routes = Topologies(compile_generation(1, list(regions), mesh(list(regions))))
         self._regions = frozenset(regions)
         self._memory_bytes = memory_bytes
+        self._claims = MemoryClaims(now_ms)
         self.setup = setup
         self.service = self.service_of(setup, self.quarantine)
 
@@ -89,7 +90,7 @@ class World:
         return Service(
             Identity(HERE, "w", self._regions, self._routes, None),
             [setup],
-            Stores(MemoryLeases(), MemoryClaims(Clock().now_ms), quarantine),
+            Stores(MemoryLeases(), self._claims, quarantine),
             ServiceSettings(LeaseSettings(10.0, 1.0), RunnerSettings(1.0, 0.1), "continue", self._memory_bytes),
             clock=Clock(),
             telemetry=Silent(),
