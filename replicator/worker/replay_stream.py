@@ -7,14 +7,12 @@ the time. It ends at its close, at a record that arrived when the time was over,
 Why it is safe: nobody begins before the time has been over for as long as clocks may differ, so what follows the tip of
 a shard, and what is in a shard that was not listed then, arrived later. Arrivals of a shard need not grow one by one:
 reading begins a margin before the time and ends a margin behind it, and each record is chosen by its own arrival.
-Kinesis passes over in silence what it has trimmed, so for every place that is nearly as old as the retention a proof is
-asked for that nothing behind it is gone; where there is none, the replay ends with an error.
+For every place that is nearly as old as the retention a proof is asked for that nothing behind it was trimmed (`kept`);
+where there is none, the replay ends with an error.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -30,18 +28,13 @@ from replicator.core.model import (
     ShardEnd,
     ShardId,
     SourceName,
-    TrimHorizon,
-    parse_position,
-    position_text,
 )
-from replicator.errors import ConfigError, PositionLost, TransientError
+from replicator.errors import TransientError
 from replicator.ports import Clock, Cursor, Page, Source, SourceInfo
+from replicator.worker.kept import UNKNOWN_MS, Kept, Place
 from replicator.worker.replay import Chosen
 from replicator.worker.unpacking import UnpackedSource
 
-LOOKS_MAX = 20
-"""For the oldest record of a shard: Kinesis may answer pages without records before it."""
-UNKNOWN_MS = -1
 TRIES_MAX, RETRY_S = 10, 0.5
 T = TypeVar("T")
 
@@ -60,25 +53,6 @@ class Share(Struct, frozen=True):
     def records_per_read(self, records_max: int) -> int:
         """As many as make the rate, where they all come from one shard."""
         return max(1, min(records_max, round(self.events_per_s / self.reads_per_s)))
-
-
-class _Place(Struct, frozen=True):
-    """A cursor of the stream, and a time before which nothing behind it arrived (`UNKNOWN_MS` where that isn't known).
-
-    The cursor that is handed out stands behind the last record that was chosen, this one behind the last that was read.
-    """
-
-    cursor: Cursor
-    at_ms: int
-
-    @classmethod
-    def of(cls, given: Cursor) -> "_Place":
-        at_ms, position, token = given.token.split(" ", 2)
-        return cls(Cursor(given.shard, parse_position(position), token), int(at_ms))
-
-    def given(self, position: Position) -> Cursor:
-        token = f"{self.at_ms} {position_text(self.cursor.position)} {self.cursor.token}"
-        return Cursor(self.cursor.shard, position, token)
 
 
 class _Read(Struct):
@@ -100,8 +74,7 @@ class StreamReplay:
         self._chosen = chosen
         self.share = share
         self._margin_ms = margin_ms
-        self._clock = clock
-        self._info: SourceInfo | None = None
+        self._kept = Kept(source, margin_ms=margin_ms, clock=clock)
         self._shards: tuple[Shard, ...] = ()
         self._readers: dict[ShardId, UnpackedSource] = {}
         self._read: dict[ShardId, _Read] = {}
@@ -126,11 +99,7 @@ class StreamReplay:
 
     async def describe(self) -> SourceInfo:
         """Without a retention: here it is an error when something was trimmed, and nothing to be watched."""
-        info = await self._source.describe()
-        if self._info is not None and self._info.incarnation != info.incarnation:
-            raise ConfigError("the stream was made anew while it was replayed: what it held before is gone")
-        self._info = info
-        return SourceInfo(info.incarnation, 0)
+        return SourceInfo((await self._kept.describe()).incarnation, 0)
 
     async def shards(self) -> Sequence[Shard]:
         """Those that were there at the first call; all others hold only what came later."""
@@ -144,24 +113,24 @@ class StreamReplay:
         at_ms, place = UNKNOWN_MS, position
         if isinstance(position, AtTimestamp):
             at_ms, place = self._begins_ms(shard), AtTimestamp(max(0, self._chosen.since_ms - self._margin_ms))
-        with self._all_kept(shard):
-            return _Place(await self._source.open(shard, place), at_ms).given(position)
+        with self._kept.all_kept(shard):
+            return Place(await self._source.open(shard, place), at_ms).given(position)
 
     async def read(self, cursor: Cursor, records_max: int) -> Page:
         """What is chosen of a page of the stream."""
         if isinstance(cursor.position, ShardEnd):
             return Page((), None, 0)
-        place = _Place.of(cursor)
-        with self._all_kept(cursor.shard):
+        place = Place.of(cursor)
+        with self._kept.all_kept(cursor.shard):
             page, records = await self._in_turn(place.cursor, records_max)
-            await self._must_keep(place)
+            await self._kept.must_keep(place)
         self._note(cursor.shard, page, records)
         stored = len({record.number for record in records}) if page.stored else 0
         if page.next is None or page.behind_ms == 0 or self._is_past(page):
             self._read[cursor.shard].has_ended = True
             return Page(records, None, 0, stored)
         position = After(records[-1].sequence) if records else cursor.position
-        behind = _Place(page.next, page.records[-1].arrival_ms if page.records else place.at_ms)
+        behind = Place(page.next, page.records[-1].arrival_ms if page.records else place.at_ms)
         return Page(records, behind.given(position), page.behind_ms, stored)
 
     async def is_kept(self, shard: ShardId, position: After) -> bool:
@@ -189,14 +158,14 @@ class StreamReplay:
         listed = await self.shards()
         ids = {shard.id for shard in listed}
         oldest = [shard.id for shard in listed if ids.isdisjoint(shard.parents)]
-        starts = [_Place(Cursor(shard, self.start, ""), self._chosen.since_ms) for shard in oldest]
+        starts = [Place(Cursor(shard, self.start, ""), self._chosen.since_ms) for shard in oldest]
         unsure = []
         for place in starts:
-            with self._all_kept(place.cursor.shard):
-                if not await _patiently(partial(self._is_all_kept, place)):
+            with self._kept.all_kept(place.cursor.shard):
+                if not await _patiently(partial(self._kept.is_all_kept, place)):
                     unsure.append(place.cursor.shard)
-        if unsure and self._chosen.since_ms < self._horizon_ms():
-            raise self._gone(unsure[0])
+        if unsure and self._chosen.since_ms < self._kept.horizon_ms():
+            raise self._kept.gone(unsure[0])
         if not unsure:
             return ""
         return (
@@ -233,55 +202,6 @@ class StreamReplay:
         """Nothing of the shard that is chosen arrived before: neither the time began, nor were its parents closed."""
         parents = [parent for each in self._shards if each.id == shard for parent in each.parents]
         return max([self._chosen.since_ms, *[self._read[each].at_ms for each in parents if each in self._read]])
-
-    def _horizon_ms(self) -> int:
-        """What arrived since then is kept for sure."""
-        assert self._info is not None, "a source is described before it is read"
-        return self._clock.now_ms() - self._info.retention_ms + self._margin_ms
-
-    async def _must_keep(self, place: _Place) -> None:
-        """Judged behind the reading: what is kept now was kept then. Raises ConfigError."""
-        if place.at_ms < self._horizon_ms() and not await self._is_all_kept(place):
-            raise self._gone(place.cursor.shard)
-
-    async def _is_all_kept(self, place: _Place) -> bool:
-        """Whether nothing behind the place was trimmed, for sure."""
-        shard, position = place.cursor.shard, place.cursor.position
-        if isinstance(position, After):
-            return await self._source.is_kept(shard, position)
-        assert self._info is not None, "a source is described before it is read"
-        if int(self._info.incarnation) >= place.at_ms:
-            return True  # the stream itself is younger
-        oldest_ms = await self._oldest_ms(shard)
-        return oldest_ms is not None and oldest_ms <= place.at_ms
-
-    async def _oldest_ms(self, shard: ShardId) -> int | None:
-        """When the oldest record arrived that the shard keeps; None when none was found."""
-        cursor: Cursor | None = await self._source.open(shard, TrimHorizon())
-        for _ in range(LOOKS_MAX):
-            if cursor is None:
-                return None
-            page = await self._source.read(cursor, 1)
-            if page.records or page.behind_ms == 0:
-                return page.records[0].arrival_ms if page.records else None
-            cursor = page.next
-        return None
-
-    @contextmanager
-    def _all_kept(self, shard: ShardId) -> Iterator[None]:
-        """A place that is lost ends a replay."""
-        try:
-            yield
-        except PositionLost as exc:
-            raise self._gone(shard) from exc
-
-    def _gone(self, shard: ShardId) -> ConfigError:
-        # Rounded up to a whole second, which is what one types.
-        earliest = datetime.fromtimestamp(-(-self._horizon_ms() // 1000), UTC).isoformat().replace("+00:00", "Z")
-        return ConfigError(
-            f"{shard} may no longer keep all that is to be replayed: the earliest time that the stream surely has is"
-            f" {earliest}. Give a later --since, or replay from the lake (--from lake)"
-        )
 
 
 async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
