@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from replicator.adapters.memory_stream import MemorySource, MemoryStream
 from replicator.core.kpl import UserRecord, pack
 from replicator.core.model import After, LinkName, ShardId
-from replicator.errors import ConfigError
+from replicator.errors import ConfigError, first_of
 from replicator.ports import Entry, SourceInfo
 from replicator.worker.replay import Chosen
 from replicator.worker.replay_stream import Share, StreamReplay, stream_replay_name
@@ -271,6 +271,22 @@ async def test_what_the_peer_has_is_not_sent_again_unless_forced_and_parents_go_
         for record in world.source.records(shard.id)
     }
     assert len({origin[3] for origin in origins}) > 2, "children held some of them"
+
+
+async def test_a_replay_of_what_is_trimmed_ends_with_the_error_and_sends_nothing() -> None:
+    replays = Replays()
+    world = replays.world
+    world.source.created_ms = 1
+    world.source.retention_ms = HOUR_MS
+    world.source.store(Entry(b'{"id":"1"}', "k"))
+    replays.since_ms -= 2 * HOUR_MS
+    service, _, _ = replays.service("", None)
+    with pytest.raises(ExceptionGroup) as raised:
+        await service.run()
+    refused = first_of(ConfigError, raised.value)
+    assert refused is not None
+    assert "may no longer keep all" in str(refused)
+    assert world.arrived(PEER) == 0
 
 
 async def test_a_replay_beside_the_workers_of_the_same_shards_stops_none_of_them() -> None:
