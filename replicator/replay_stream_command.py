@@ -49,7 +49,7 @@ async def count_stream(
     """How many events are chosen, by the region they were born in. Reads all of them. Raises ConfigError."""
     source, _ = replayable_ends(config, region, link, chosen)
     found: Counter[Region] = Counter()
-    async with _opened(config, region, source, chosen, Share(math.inf, reads_per_s)) as (reader, events):
+    async with _opened(config, region, source, chosen, say, Share(math.inf, reads_per_s)) as (reader, events):
         await _say_unsure(events, say)
         look = sender_and_origin(reader.event_format)
         async for record in events.events(RECORDS_COUNTED):
@@ -64,7 +64,7 @@ async def replay_stream(
     """As `replay_command.replay`; what is counted is this run's own. Raises ConfigError."""
     source, peer = replayable_ends(config, region, link, chosen)
     name, stays = stream_replay_name(link, chosen), Stays()
-    async with _opened(config, region, source, chosen, share) as (_, events):
+    async with _opened(config, region, source, chosen, say, share) as (_, events):
         if not await _has_begun(config, region, link, name, events):
             await _say_unsure(events, say)
         sent_since_ms = None if chosen.once_more else chosen.since_ms
@@ -78,12 +78,14 @@ async def replay_stream(
 
 @asynccontextmanager
 async def _opened(
-    config: Config, region: Region, source: SourceName, chosen: Chosen, share: Share
+    config: Config, region: Region, source: SourceName, chosen: Chosen, say: Callable[[str], None], share: Share
 ) -> AsyncIterator[tuple[Reader, StreamReplay]]:
     """When the time has been over for as long as clocks may differ, `LimitsConfig.clock_margin_s` at most."""
     margin_s = config.limits.clock_margin_s
     async with open_hub(config, region, source) as reader:
-        await asyncio.sleep(chosen.until_ms / 1000 + margin_s - time.time())
+        if (wait_s := chosen.until_ms / 1000 + margin_s - time.time()) > 0:
+            say(f"waits {wait_s:.0f} s, until all that arrived before --until is surely there")
+            await asyncio.sleep(wait_s)
         events = StreamReplay(reader.source, chosen, share, margin_ms=round(margin_s * 1000), clock=WallClock())
         try:
             yield reader, events

@@ -273,6 +273,23 @@ async def test_what_the_peer_has_is_not_sent_again_unless_forced_and_parents_go_
     assert len({origin[3] for origin in origins}) > 2, "children held some of them"
 
 
+async def test_events_of_an_aggregate_are_known_one_by_one() -> None:
+    replays = Replays()
+    world = replays.world
+    world.source.store(Entry(pack([UserRecord(b'{"id":"%d"}' % number, "k") for number in range(3)]), "k"))
+    for round_number in (1, 2):
+        service, _, name = replays.service(str(round_number), replays.since_ms)
+        running = asyncio.create_task(service.run())
+        await world.until(lambda service=service, name=name: service.has_finished(name))
+        await service.drain()
+        await running
+    assert [(event["id"], event["_replicator"]["origin"][5]) for event in world.stored(PEER)] == [
+        ("0", 0),
+        ("1", 1),
+        ("2", 2),
+    ]
+
+
 async def test_a_replay_of_what_is_trimmed_ends_with_the_error_and_sends_nothing() -> None:
     replays = Replays()
     world = replays.world
