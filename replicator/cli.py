@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     _add_filter(commands.add_parser("filter", help="what a link would do with the events its hub took lately"))
-    add_replay(commands.add_parser("replay", help="send what the lake keeps of a time over a link again, in order"))
+    add_replay(
+        commands.add_parser("replay", help="send what lake or stream keep of a time over a link again, in order")
+    )
     add_bootstrap(commands.add_parser("bootstrap", help="give a region what other regions' lakes keep of a time"))
     _add_quarantine(commands.add_parser("quarantine", help="what was put away and why, and keys held back behind it"))
     _add_demo(commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back"))

@@ -26,11 +26,11 @@ def add_bootstrap(command: argparse.ArgumentParser) -> None:
     command.add_argument("region", help="the region that gets the events, such as us-east-1")
     config_option(command)
     command.add_argument("--from", dest="senders", action="append", default=[], help="only this region's (repeatable)")
-    _lake_options(command)
+    _time_options(command)
     command.set_defaults(command=_bootstrap)
 
 
-def _lake_options(command: argparse.ArgumentParser) -> None:
+def _time_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--since", type=time_ms, required=True, help="first arrival: 2026-11-01T00:00:00Z")
     command.add_argument("--until", type=time_ms, required=True, help="end of the arrivals, itself excluded")
     command.add_argument("--rate", type=positive, default=1000, help="events a second at most (default 1000)")
@@ -44,7 +44,7 @@ def add_replay(command: argparse.ArgumentParser) -> None:
         "--from", dest="origin", choices=("lake", "stream"), default="lake", help="where events come from"
     )
     command.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
-    _lake_options(command)
+    _time_options(command)
     command.add_argument("--type", action="append", default=[], help="only events of this type (may be repeated)")
     command.add_argument("--force", action="store_true", help="send also what the peer has, and replay a second time")
     command.add_argument(
