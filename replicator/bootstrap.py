@@ -42,7 +42,9 @@ from replicator.worker.lake_shard import HubLake
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.redrive import RedriveSource, Stays, Unskimmed
 from replicator.worker.replay import ReplaySource
-from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
+from replicator.worker.replay_stream import StreamReplay
+from replicator.worker.service import Service
+from replicator.worker.setup import Identity, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
 
@@ -144,7 +146,7 @@ class Redrive(Struct, frozen=True):
     origin: SourceName
     peer: Region
     name: SourceName
-    source: RedriveSource | ReplaySource
+    source: RedriveSource | ReplaySource | StreamReplay
     stays: Stays
     sent_since_ms: int | None = None
     events_per_s: float = REDRIVEN_A_READ * QUEUE_READS_PER_S
@@ -159,6 +161,21 @@ async def redrive_service(config: Config, region: Region, redrive: Redrive) -> A
         telemetry = OtelTelemetry(region=region, worker=worker)
         stack.callback(telemetry.close)
         yield await _Builder(config, region, worker, telemetry, stack).service(redrive)
+
+
+def _from_stream(setup: SourceSetup, redrive: Redrive, source: StreamReplay) -> SourceSetup:
+    """The same source once more, of which another part is read."""
+    share = source.share
+    a_read = share.records_per_read(setup.log.records_per_read)
+    return replace(
+        setup,
+        name=redrive.name,
+        source=source,
+        start=lambda _: source.start,
+        log=replace(setup.log, records_per_read=a_read, reads_per_s=share.reads_per_s),
+        sent_since_ms=redrive.sent_since_ms,
+        replays=redrive.origin,
+    )
 
 
 class _Builder:
@@ -264,6 +281,8 @@ class _Builder:
 
     async def _redrive(self, redrive: Redrive, http: aiohttp.ClientSession) -> SourceSetup:
         setup = await self._source(redrive.origin, [redrive.peer], http)
+        if isinstance(redrive.source, StreamReplay):
+            return _from_stream(setup, redrive, redrive.source)
         a_read = max(1, min(REDRIVEN_A_READ, round(redrive.events_per_s / READS_OF_RATE)))
         return replace(
             setup,

@@ -1,5 +1,8 @@
 """The composition root's part for sources: from what the configuration says of one to what reads it."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import aiohttp
 from msgspec import Struct
 
@@ -11,7 +14,7 @@ from replicator.aws.dynamodb_streams_api import SERVICE as DYNAMODB
 from replicator.aws.dynamodb_streams_api import STREAMS_ENDPOINT, STREAMS_PREFIX, TABLE_PREFIX, DynamoDbStreamsApi
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi
+from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi, http_session
 from replicator.config import Config
 from replicator.config_sources import (
     CdcSourceConfig,
@@ -26,8 +29,12 @@ from replicator.core.cdc_dynamodb import StreamedChangeFormat
 from replicator.core.changes import ChangeFormat
 from replicator.core.formats import Format, make_format
 from replicator.core.messages import MessageFormat, text_at
-from replicator.core.model import Region
+from replicator.core.model import Region, SourceName
+from replicator.errors import ConfigError
 from replicator.ports import Queue, Source
+
+CONNECTIONS_MAX = 16
+"""Of a command that reads a hub."""
 
 
 class Reader(Struct, frozen=True):
@@ -36,6 +43,17 @@ class Reader(Struct, frozen=True):
     source: Source
     event_format: Format
     queue: Queue | None = None
+
+
+@asynccontextmanager
+async def open_hub(config: Config, region: Region, source: SourceName) -> AsyncIterator[Reader]:
+    """What reads a hub of one region, for as long as the block lasts. Raises ConfigError where the source is none."""
+    chosen = config.sources[source]
+    if not isinstance(chosen, KinesisSourceConfig):
+        hubs = [name for name, each in config.sources.items() if isinstance(each, KinesisSourceConfig)]
+        raise ConfigError(f"sources.{source} is of kind {chosen.kind}: only hubs can be read again ({', '.join(hubs)})")
+    async with AwsSession() as aws, http_session(CONNECTIONS_MAX) as http:
+        yield await Readers(config, region, aws, http).reader(chosen)
 
 
 class Readers:

@@ -8,7 +8,6 @@ import asyncio
 import gc
 import json
 import os
-import secrets
 import sys
 from collections.abc import Sequence
 
@@ -16,8 +15,9 @@ from rich.console import Console
 
 from replicator import __version__
 from replicator.capacity import capacity_document, print_capacity
+from replicator.cli_options import config_option, positive, region_option, say
+from replicator.cli_replay import add_bootstrap, add_replay
 from replicator.config import Config
-from replicator.config_base import time_of
 from replicator.config_load import check, load, warnings
 from replicator.config_show import effective
 from replicator.core.capacity import Figures
@@ -67,20 +67,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(commands.add_parser("config", help="check, describe or show a configuration"))
 
     plan = commands.add_parser("plan", help="print the routes and prove that nothing loops and nothing is missed")
-    _config_option(plan)
+    config_option(plan)
     plan.add_argument("--json", action="store_true", help="as JSON")
     plan.set_defaults(command=_plan)
 
     _add_capacity(commands.add_parser("capacity", help="what a load needs in each region, what bends first, the cost"))
 
     run = commands.add_parser("run", help="run one worker of one region")
-    _config_option(run)
-    _region_option(run)
+    config_option(run)
+    region_option(run)
     run.set_defaults(command=_run)
 
     _add_filter(commands.add_parser("filter", help="what a link would do with the events its hub took lately"))
-    _add_replay(commands.add_parser("replay", help="send what the lake keeps of a time over a link again, in order"))
-    _add_bootstrap(commands.add_parser("bootstrap", help="give a region what other regions' lakes keep of a time"))
+    add_replay(
+        commands.add_parser("replay", help="send what lake or stream keep of a time over a link again, in order")
+    )
+    add_bootstrap(commands.add_parser("bootstrap", help="give a region what other regions' lakes keep of a time"))
     _add_quarantine(commands.add_parser("quarantine", help="what was put away and why, and keys held back behind it"))
     _add_demo(commands.add_parser("demo", help="three regions on this machine, one of which is lost and comes back"))
     return parser
@@ -93,17 +95,17 @@ def _add_config(config: argparse.ArgumentParser) -> None:
     check_command.set_defaults(command=_check)
     commands.add_parser("schema", help="print the JSON Schema").set_defaults(command=_schema)
     show = commands.add_parser("show", help="print what holds for one region, secrets masked")
-    _config_option(show)
-    _region_option(show)
+    config_option(show)
+    region_option(show)
     show.set_defaults(command=_show)
 
 
 def _add_filter(judge: argparse.ArgumentParser) -> None:
-    _config_option(judge)
-    _region_option(judge)
+    config_option(judge)
+    region_option(judge)
     judge.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
-    judge.add_argument("--since", type=_positive, default=600, help="so many seconds ago (default 600)")
-    judge.add_argument("--examples", type=_positive, default=2, help="so many events of each fate (default 2)")
+    judge.add_argument("--since", type=positive, default=600, help="so many seconds ago (default 600)")
+    judge.add_argument("--examples", type=positive, default=2, help="so many events of each fate (default 2)")
     judge.add_argument("--json", action="store_true", help="as JSON, with the examples whole")
     judge.set_defaults(command=_filter)
 
@@ -116,12 +118,12 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     release = commands.add_parser("release", help="let the events of a key through again")
     redrive = commands.add_parser("redrive", help="send what is in quarantine over its link again, in order")
     for command in (listed, show, held, release, redrive):
-        _config_option(command)
-        _region_option(command)
+        config_option(command)
+        region_option(command)
     release.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
     release.add_argument("--key", required=True, help="the partition key")
     listed.add_argument("--link", help="as in /status; all by default")
-    listed.add_argument("--newest", type=_positive, default=100, help="so many of each link (default 100)")
+    listed.add_argument("--newest", type=positive, default=100, help="so many of each link (default 100)")
     listed.add_argument("--json", action="store_true", help="one JSON document a line, with the bytes in base64")
     listed.set_defaults(command=_listed)
     show.add_argument("id", help="as list prints it, or how it begins")
@@ -137,41 +139,8 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     release.set_defaults(command=_release)
 
 
-def _add_bootstrap(command: argparse.ArgumentParser) -> None:
-    command.add_argument("region", help="the region that gets the events, such as us-east-1")
-    _config_option(command)
-    command.add_argument("--from", dest="senders", action="append", default=[], help="only this region's (repeatable)")
-    _lake_options(command)
-    command.set_defaults(command=_bootstrap)
-
-
-def _lake_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--since", type=_time_ms, required=True, help="first arrival: 2026-11-01T00:00:00Z")
-    command.add_argument("--until", type=_time_ms, required=True, help="end of the arrivals, itself excluded")
-    command.add_argument("--rate", type=_positive, default=1000, help="events a second at most (default 1000)")
-    command.add_argument("--dry-run", action="store_true", help="say how many there are, and send nothing")
-
-
-def _add_replay(command: argparse.ArgumentParser) -> None:
-    _config_option(command)
-    _region_option(command)
-    command.add_argument("--from", dest="origin", choices=("lake",), default="lake", help="where events come from")
-    command.add_argument("--link", required=True, help="as in /status, such as orders:eu-west-1")
-    _lake_options(command)
-    command.add_argument("--type", action="append", default=[], help="only events of this type (may be repeated)")
-    command.add_argument("--force", action="store_true", help="send also what the peer has, and replay a second time")
-    command.set_defaults(command=_replay)
-
-
-def _time_ms(text: str) -> int:
-    try:
-        return int(time_of(text).timestamp() * 1000)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-
-
 def _add_capacity(capacity: argparse.ArgumentParser) -> None:
-    _config_option(capacity)
+    config_option(capacity)
     capacity.add_argument(
         "--rate", type=float, required=True, help="events a second that producers write to each source in each region"
     )
@@ -185,11 +154,11 @@ def _add_capacity(capacity: argparse.ArgumentParser) -> None:
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument(
         "--seconds",
-        type=_positive,
+        type=positive,
         default=40,
         help="time of writing (default 40); start, catch-up and audit follow",
     )
-    demo.add_argument("--events", type=_positive, default=20_000, help="how many events are written (default 20000)")
+    demo.add_argument("--events", type=positive, default=20_000, help="how many events are written (default 20000)")
     demo.add_argument("--topology", choices=("mesh", "hub", "chain"), default="mesh")
     demo.add_argument("--no-outage", action="store_true", help="kill no region")
     demo.add_argument("--crash-workers", action="store_true", help="kill -9 workers on the way")
@@ -199,21 +168,6 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--workdir", help="where logs and configuration go (default: a temporary folder)")
     demo.add_argument("--keep", action="store_true", help="keep the working folder")
     demo.set_defaults(command=_demo)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
-
-
-def _config_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, help="a file, or env:NAME for an environment variable that holds it")
-
-
-def _region_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--region", required=True, help="the region it is about, such as us-east-1")
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -327,58 +281,13 @@ def _redrive(args: argparse.Namespace) -> int:
     choice = Choice(args.id, args.reason, args.key)
     link = LinkName(args.link)
 
-    done = asyncio.run(redrive(config, Region(args.region), link, choice, _say, is_dry=args.dry_run))
+    done = asyncio.run(redrive(config, Region(args.region), link, choice, say, is_dry=args.dry_run))
     if args.dry_run:
         print(f"{done.chosen} documents of {link} would be redriven")
         return 0
     stays = ", ".join(f"{count} {reason}" for reason, count in done.stays.items())
     print(f"{done.chosen} documents of {link}: {done.removed} done and removed, {stays or 'none'} still poison")
     return 1 if done.stays else 0
-
-
-def _replay(args: argparse.Namespace) -> int:
-    from replicator import replay_command as command  # noqa: PLC0415 - loads the AWS clients
-    from replicator.worker.replay import Chosen  # noqa: PLC0415 - as above
-
-    config, region, link = load(args.config, os.environ), Region(args.region), LinkName(args.link)
-    once_more = secrets.token_hex(8) if args.force else ""
-    chosen = Chosen(*_times(args), tuple(sorted(set(args.type))), once_more)
-    if args.dry_run:
-        found = asyncio.run(command.count(config, region, link, chosen))
-        print(f"{found.total()} events of the lake would go to {link}, as far as they route over it; born in:")
-        print("\n".join(f"  {origin}: {number}" for origin, number in sorted(found.items())) or "  none")
-        return 0
-    done = asyncio.run(command.replay(config, region, link, chosen, _say, events_per_s=args.rate))
-    print(f"{done.chosen} events of the lake over {link}: {done.account}")
-    return 1 if done.stays else 0
-
-
-def _times(args: argparse.Namespace) -> tuple[int, int]:
-    if args.until <= args.since:
-        raise ConfigError("--until is not later than --since")
-    return args.since, args.until
-
-
-def _bootstrap(args: argparse.Namespace) -> int:
-    from replicator import bootstrap_command as command  # noqa: PLC0415 - loads the AWS clients
-    from replicator.worker.replay import Chosen  # noqa: PLC0415 - as above
-
-    config, chosen = load(args.config, os.environ), Chosen(*_times(args), (), "")
-    ways, without = command.ways_into(config, Region(args.region), args.senders)
-    for sender, link in without:
-        _say(f"{sender} over {link}: its source has no lake; nothing of it can be given")
-    if args.dry_run:
-        for (sender, link), number in asyncio.run(command.count_all(config, ways, chosen)).items():
-            print(f"{sender} over {link}: {number} events of the lake")
-        return 0
-    done = asyncio.run(command.bootstrap(config, ways, chosen, _say, events_per_s=args.rate))
-    for (sender, link), replayed in done.items():
-        print(f"{sender} over {link}: {'was given before' if replayed is None else replayed.account}")
-    return int(bool(without) or any(replayed and replayed.stays for replayed in done.values()))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _release(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -16,7 +17,6 @@ from replicator.core.quarantine_document import Document
 from replicator.errors import ConfigError, StoreUnavailable
 from replicator.ports import QuarantineReader
 from replicator.worker.redrive import RedriveSource, Stays, redrive_name
-from replicator.worker.replay import ReplaySource
 from replicator.worker.service import Service
 
 POLL_S = 0.2
@@ -96,18 +96,26 @@ async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) 
     return [name for _, name in sorted(found)]
 
 
-async def until_over(
-    service: Service, documents: RedriveSource | ReplaySource, link: LinkName, say: Callable[[str], None]
-) -> None:
+class Course(Protocol):
+    """How far something has come, in words behind what the service is doing, and whether it is at its end."""
+
+    @property
+    def progress(self) -> str: ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+
+async def until_over(service: Service, course: Course, link: LinkName, say: Callable[[str], None]) -> None:
     """Run the service until everything is done, and say what it is doing whenever that changes."""
     running = asyncio.create_task(service.run())
     said = ""
     try:
-        while not documents.is_over:
+        while not course.is_over:
             if running.done():
                 running.result()
             await asyncio.sleep(POLL_S)
-            state = _state(service, link) + documents.progress
+            state = _state(service, link) + course.progress
             if state != said:
                 say(state)
                 said = state

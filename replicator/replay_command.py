@@ -1,8 +1,8 @@
-"""``replicator replay``: what the lake keeps of a time goes over a link again."""
+"""``replicator replay --from lake``: what the lake keeps of a time goes over a link again."""
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -11,7 +11,8 @@ from replicator.bootstrap import Redrive, open_leases, redrive_service
 from replicator.bootstrap_lake import open_lake_reader
 from replicator.config import Config
 from replicator.core.lake import LAKE
-from replicator.core.model import LinkName, Region, ShardEnd
+from replicator.core.leasing import is_finished
+from replicator.core.model import Lease, LinkName, Region, SourceName
 from replicator.errors import ConfigError, StoreUnavailable
 from replicator.redrive_command import ends, until_over
 from replicator.worker.redrive import Stays
@@ -25,7 +26,7 @@ class ReplayedBefore(ConfigError):
 class Replayed(Struct, frozen=True):
     """``chosen`` events went through the pipeline, of which ``counts`` says what became, as in /status.
 
-    ``stays``: what could not be sent, by reason; it stays in the lake as it is.
+    ``stays``: what could not be sent, by reason; it stays where it came from as it is.
     """
 
     chosen: int
@@ -65,11 +66,7 @@ async def replay(
 
     Raises ConfigError.
     """
-    source, peer = ends(config, region, link)
-    if peer == LAKE:
-        raise ConfigError(f"{link} leads into the lake; a replay goes out of it, over the link to a peer")
-    if chosen.until_ms > time.time() * 1000:
-        raise ConfigError("--until is in the future: what is still to come is not in the lake yet")
+    source, peer = replayable_ends(config, region, link, chosen)
     await _check_new(config, region, link, chosen)
     stays = Stays()
     async with open_lake_reader(config, region, source) as reader:
@@ -83,12 +80,30 @@ async def replay(
     return Replayed(events.done_number, Counter(links[link]["counts"]), stays.reasons)
 
 
-async def _check_new(config: Config, region: Region, link: LinkName, chosen: Chosen) -> None:
-    """Raises ReplayedBefore when a checkpoint stands at its end."""
+def replayable_ends(config: Config, region: Region, link: LinkName, chosen: Chosen) -> tuple[SourceName, Region]:
+    """Source and peer. Raises ConfigError when what is chosen can't be replayed over the link."""
+    source, peer = ends(config, region, link)
+    if peer == LAKE:
+        raise ConfigError(f"{link} leads into the lake; a replay goes out of it, over the link to a peer")
+    if chosen.until_ms > time.time() * 1000:
+        raise ConfigError("--until is in the future: what is still to come is not there yet")
+    return source, peer
+
+
+async def rows_of(config: Config, region: Region, name: SourceName) -> Sequence[Lease]:
+    """The leases of a replay, as far as it has come. Raises ConfigError."""
     async with AwsSession() as aws, open_leases(config, region, aws) as leases:
         try:
-            rows = await leases.rows(replay_name(link, chosen))
+            return await leases.rows(name)
         except StoreUnavailable as exc:
             raise ConfigError(str(exc)) from exc
-    if any(row.checkpoints[link].position == ShardEnd() for row in rows if link in row.checkpoints):
-        raise ReplayedBefore(f"this was replayed over {link} before, to its end; --force sends it again")
+
+
+def replayed_before(link: LinkName) -> ReplayedBefore:
+    return ReplayedBefore(f"this was replayed over {link} before, to its end; --force sends it again")
+
+
+async def _check_new(config: Config, region: Region, link: LinkName, chosen: Chosen) -> None:
+    """Raises ReplayedBefore when a checkpoint stands at its end."""
+    if any(is_finished(row, {link}) for row in await rows_of(config, region, replay_name(link, chosen))):
+        raise replayed_before(link)

@@ -78,7 +78,7 @@ class Channel:
         self._durable = durable
         self._claiming = claiming
         self._recovery = recovery
-        self._heritage = Heritage(link, durable, claiming, recovery, has_places=queue is None)
+        self._heritage = Heritage(link, durable, claiming, recovery, shard if queue is None else None)
         self._admission = admission
         self._make_durable = make_durable
         self._held = held

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from replicator.core.in_doubt import Attempts, covers, promised_ms, wider
-from replicator.core.model import After, Checkpoint, ClaimMark, Lifetime, Origin
+from replicator.core.model import After, Checkpoint, ClaimMark, Lifetime, Origin, ShardId
 from replicator.ports import ClaimSession
 from replicator.worker.claiming import Claiming
 from replicator.worker.link import Link
@@ -30,14 +30,14 @@ MARKS_MARGIN_S = 10.0
 class Heritage:
     """Of one (link, shard). ``durable`` is the checkpoint as it was found.
 
-    Not ``has_places``: origins do not tell where an event stands in the shard.
+    ``shard`` is what origins of this shard's events name; None where they do not tell where an event stands in it.
     """
 
     def __init__(
-        self, link: Link, durable: Checkpoint, claiming: Claiming, recovery: Recovery, *, has_places: bool = True
+        self, link: Link, durable: Checkpoint, claiming: Claiming, recovery: Recovery, shard: ShardId | None
     ) -> None:
         self._link = link
-        self._has_places = has_places
+        self._shard = shard
         self._durable = durable
         self._claiming = claiming
         self._recovery = recovery
@@ -107,10 +107,9 @@ class Heritage:
 
     def _is_wanted(self, origin: Origin) -> bool:
         """Whether the event may come by here: it was born behind the checkpoint of this shard, or elsewhere."""
-        if not self._has_places or (origin.region, origin.source) != (self._recovery.here, self._link.source):
+        if self._shard is None or (origin.region, origin.source) != (self._recovery.here, self._link.source):
             return True
-        scope = self._claiming.scope
-        if (origin.incarnation, origin.shard) != (scope.incarnation, scope.shard):
+        if (origin.incarnation, origin.shard) != (self._claiming.scope.incarnation, self._shard):
             return False
         position = self._durable.position
         return not isinstance(position, After) or origin.sequence > position.sequence

@@ -120,6 +120,12 @@ class LeaseKeeper:
         """Why this keeper can't do its part; empty when it can."""
         return [f"{what} of {self._name}: {why}" for what, why in self._trouble.items() if why]
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether every shard that the source lists, or that has a row, is done for all links."""
+        is_known = bool(self._listed) and self._listed <= self._rows.keys()
+        return is_known and all(is_finished(row, self._links) for row in self._rows.values())
+
     def parents_done(self, lease: Lease, link: LinkName) -> bool:
         """Whether the link has finished every parent of the shard; one that the source dropped counts as finished."""
         return parents_done(lease, link, self._rows, self._listed)

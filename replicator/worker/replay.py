@@ -42,8 +42,8 @@ class Chosen(Struct, frozen=True):
         """The same for the same choice."""
         return blake2b(msgspec.json.encode(self), digest_size=8).hexdigest()
 
-    def has(self, event: Archived) -> bool:
-        return self.since_ms <= event.at_ms < self.until_ms and (not self.types or _type(event.data) in self.types)
+    def has(self, at_ms: int, data: bytes) -> bool:
+        return self.since_ms <= at_ms < self.until_ms and (not self.types or _type(data) in self.types)
 
 
 class _Typed(Struct):
@@ -81,7 +81,7 @@ class Lake:
             while runs and (runs[0].incarnation, runs[0].shard) == shard:
                 of_shard.append(runs.popleft())
             async for event in merged(self._reader, _each(of_shard)):
-                if self._chosen.has(event):
+                if self._chosen.has(event.at_ms, event.data):
                     yield event
 
     async def _runs(self) -> Sequence[Run]:

@@ -6,36 +6,33 @@ from collections.abc import Callable, Container, Sequence
 from itertools import count
 
 import structlog
-from msgspec import Struct
 
-from replicator.core.formats import Format
 from replicator.core.lake import LAKE
-from replicator.core.leasing import LeaseSettings
 from replicator.core.lending import Memory
 from replicator.core.memory import COPIES
-from replicator.core.model import Checkpoint, ClaimMark, Lease, LinkName, Position, Region, ShardId, SourceName
-from replicator.core.routing import HomeRouter, Router, Routes
-from replicator.core.tag import TagKeys
+from replicator.core.model import Checkpoint, Lease, LinkName, Position, ShardId, SourceName
+from replicator.core.routing import HomeRouter, Router
 from replicator.errors import TransientError
-from replicator.ports import ClaimScope, ClaimStore, Clock, LeaseStore, Quarantine, Queue, Source, Telemetry
+from replicator.ports import Clock, Source, Telemetry
 from replicator.worker.admission import Admission, Gate
 from replicator.worker.archiving import Archiving
 from replicator.worker.channel import Channel
-from replicator.worker.claiming import Claiming, OnLoss, Unclaimed
+from replicator.worker.claiming import Claiming, Unclaimed
 from replicator.worker.condition import WatchedClaims, WatchedQuarantine
 from replicator.worker.continued import ContinuedSource, Readings, owed
 from replicator.worker.doubt import in_doubt, link_state, publish
 from replicator.worker.held_keys import HeldKeys
-from replicator.worker.lake_shard import HubLake, ShardInLake
+from replicator.worker.lake_shard import ShardInLake
 from replicator.worker.leasing import LeaseKeeper
 from replicator.worker.link import Link
 from replicator.worker.lost_position import Losses
 from replicator.worker.one_incarnation import OneIncarnation
-from replicator.worker.prepare import Birthplace, Preparer, sender_and_origin
+from replicator.worker.prepare import Preparer, sender_and_origin
 from replicator.worker.recovery import Recovery
 from replicator.worker.retention import RetentionWatch, longest
-from replicator.worker.shard_log import LogSettings, ShardLog
-from replicator.worker.shard_runner import LeasedShardRunner, RunnerSettings, position_of
+from replicator.worker.setup import Identity, ServiceSettings, SourceSetup, Stores
+from replicator.worker.shard_log import ShardLog
+from replicator.worker.shard_runner import LeasedShardRunner, position_of
 from replicator.worker.unpacking import UnpackedSource
 
 logger = structlog.get_logger(__name__)
@@ -44,63 +41,6 @@ STORE_RETRY_S = 0.5
 SPREAD = (5**0.5 - 1) / 2
 """Multiples of the golden ratio, modulo 1, lie apart however many there are: so do the reads of a worker's shards."""
 NO_DATA = float("nan")
-SENT_BY_OTHERS = ClaimMark("others", 0)
-"""In the place of a release: nothing is under way any more, and no claim store knows what was sent."""
-
-
-class SourceSetup(Struct, frozen=True):
-    """One source of this region with everything chosen for it. ``start`` proposes a position for a link seen first.
-
-    ``is_home``: its one link leads into this region's own hub, from where the events leave like all others. ``queue``:
-    the source is one. ``sent_since_ms``: others may have sent the events, since then and no longer, so a link that is
-    new looks for them in its peer. ``lake``: gives what the source no longer keeps.
-    """
-
-    name: SourceName
-    source: Source
-    event_format: Format
-    links: tuple[Link, ...]
-    start: Callable[[int], Position]
-    log: LogSettings
-    is_home: bool = False
-    queue: Queue | None = None
-    sent_since_ms: int | None = None
-    lake: HubLake | None = None
-
-    def first(self, position: Position) -> Checkpoint:
-        """Of a link and shard that have none."""
-        if self.sent_since_ms is None:
-            return Checkpoint(position)
-        return Checkpoint(position, self.sent_since_ms, released=SENT_BY_OTHERS)
-
-
-class Stores(Struct, frozen=True):
-    leases: LeaseStore
-    claims: ClaimStore
-    quarantine: Quarantine
-
-
-class Identity(Struct, frozen=True):
-    """Who this worker is and by which rules it routes."""
-
-    here: Region
-    worker: str
-    regions: frozenset[Region]
-    routes: Routes
-    keys: TagKeys | None
-
-
-class ServiceSettings(Struct, frozen=True):
-    """``memory_bytes`` bounds all events in memory, see `core.memory` and `core.lending`.
-
-    ``gauges_s``: how often gauges are set anew.
-    """
-
-    leases: LeaseSettings
-    runner: RunnerSettings
-    on_loss: OnLoss
-    memory_bytes: int = 64 * 1024 * 1024
-    gauges_s: float = 1.0
 
 
 class Service:
@@ -181,7 +121,7 @@ class Service:
     def _runner(self, setup: SourceSetup, lease: Lease) -> LeasedShardRunner:
         keeper = self._keepers[setup.name]
         preparer = Preparer(
-            birthplace=Birthplace(self._identity.here, setup.name, lease.incarnation, lease.shard),
+            birthplace=setup.birthplace(self._identity.here, lease),
             event_format=setup.event_format,
             known_regions=self._identity.regions,
             generation_at=self._identity.routes.generation_at,
@@ -247,7 +187,7 @@ class Service:
     ) -> Channel:
         here, held = self._identity.here, self._held[link.name]
         recovery = Recovery(link, here, sender_and_origin(setup.event_format))
-        scope = ClaimScope(link.name, lease.shard, lease.incarnation)
+        scope = setup.claims_of(link.name, lease)
         claiming = Unclaimed if link.settings.is_lake else Claiming
         return Channel(
             link=link,
@@ -290,6 +230,10 @@ class Service:
             except TransientError as exc:
                 logger.warning("lease_store.unavailable", link=link, error=str(exc))
                 await asyncio.sleep(STORE_RETRY_S)
+
+    def has_finished(self, source: SourceName) -> bool:
+        """Whether all links have done every shard of the source, by the rows as they were last read."""
+        return self._keepers[source].has_finished
 
     def memory_used(self) -> int:
         """Bytes of events that are held now, every copy counted."""

@@ -11,7 +11,8 @@ from replicator.core.tag import TagKeys
 from replicator.core.topology import Topologies, chain, compile_generation, hub, mesh
 from replicator.ports import ClaimStore, Clock, LeaseStore, Quarantine, Sink, Source, Telemetry
 from replicator.worker.link import Link, LinkSettings
-from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
+from replicator.worker.service import Service
+from replicator.worker.setup import Identity, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
 

@@ -18,7 +18,8 @@ from replicator.core.tag import Tag, encode_tag
 from replicator.core.topology import Topologies, compile_generation, mesh
 from replicator.ports import Quarantine, Sink
 from replicator.worker.link import Link, LinkSettings
-from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
+from replicator.worker.service import Service
+from replicator.worker.setup import Identity, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
 
@@ -82,6 +83,7 @@ class World:
         self._routes = Topologies(compile_generation(1, list(regions), mesh(list(regions))))
         self._regions = frozenset(regions)
         self._memory_bytes = memory_bytes
+        self._claims = MemoryClaims(now_ms)
         self.setup = setup
         self.service = self.service_of(setup, self.quarantine)
 
@@ -89,7 +91,7 @@ class World:
         return Service(
             Identity(HERE, "w", self._regions, self._routes, None),
             [setup],
-            Stores(MemoryLeases(), MemoryClaims(Clock().now_ms), quarantine),
+            Stores(MemoryLeases(), self._claims, quarantine),
             ServiceSettings(LeaseSettings(10.0, 1.0), RunnerSettings(1.0, 0.1), "continue", self._memory_bytes),
             clock=Clock(),
             telemetry=Silent(),

@@ -27,7 +27,8 @@ from replicator.errors import InDoubt, Refused, TransientError
 from replicator.ports import Entry, Sink, SinkLimits
 from replicator.worker.lake_shard import HubLake
 from replicator.worker.link import Link, LinkSettings
-from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
+from replicator.worker.service import Service
+from replicator.worker.setup import Identity, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
 

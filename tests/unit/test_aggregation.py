@@ -33,7 +33,8 @@ from replicator.core.topology import Topologies, compile_generation, hub
 from replicator.errors import InDoubt, Refused
 from replicator.ports import Entry, SinkLimits
 from replicator.worker.link import Link, LinkSettings
-from replicator.worker.service import Identity, Service, ServiceSettings, SourceSetup, Stores
+from replicator.worker.service import Service
+from replicator.worker.setup import Identity, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import LogSettings
 from replicator.worker.shard_runner import RunnerSettings
 

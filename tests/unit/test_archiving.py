@@ -15,7 +15,7 @@ from replicator.core.model import Region, TrimHorizon
 from replicator.errors import TransientError
 from replicator.ports import Entry, Sink, SinkLimits
 from replicator.worker.link import Link, LinkSettings
-from replicator.worker.service import SourceSetup
+from replicator.worker.setup import SourceSetup
 from replicator.worker.shard_log import LogSettings
 
 PEER = PEERS[0]

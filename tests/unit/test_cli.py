@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 MESH = str(HERE / "good_configs" / "mesh.yaml")
 LAKE = str(HERE / "good_configs" / "lake.yaml")
 HUB = str(HERE / "good_configs" / "hub.yaml")
+TABLES = str(HERE / "good_configs" / "tables.yaml")
 CYCLE = str(HERE / "broken_configs" / "cycle.yaml")
 SEVERAL = str(HERE / "broken_configs" / "several.yaml")
 
@@ -315,8 +316,28 @@ NOVEMBER = ["--since", "2026-11-01T00:00:00Z", "--until", "2026-11-02T00:00:00Z"
 def test_a_replay_that_can_not_be_is_refused_before_anything_is_read(
     wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*REPLAY, *wrong]) == 1
-    assert message in capsys.readouterr().err
+    for origin in ("lake", "stream"):
+        assert main([*REPLAY, "--from", origin, *wrong]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_replay_from_the_stream_needs_a_hub(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["replay", "--config", TABLES, "--region", "us-east-1", "--link", "orders:us-east-1", "--from", "stream"]
+    for how in ([], ["--dry-run"]):
+        assert main([*argv, *NOVEMBER, *how]) == 1
+        assert (
+            "sources.orders is of kind dynamodb: only hubs can be read again (hub, hub-to-orders, stock-changes)"
+            in capsys.readouterr().err
+        )
+
+
+def test_reads_of_a_replay_are_those_that_a_shard_has(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [*REPLAY, "--link", "orders:eu-west-1", *NOVEMBER]
+    assert main([*argv, "--reads", "2"]) == 1
+    assert "--reads is for --from stream" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*argv, "--from", "stream", "--reads", "6"])
+    assert "6 is more than the 5 that a shard serves" in capsys.readouterr().err
 
 
 def test_a_replay_needs_a_lake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ class Shard:
         await self.store.claim(former, 1, CLAIM)
         await self.store.settle(former, 1, (), SequenceNumber(0))
         durable = Checkpoint(TrimHorizon(), FLOOR_MS, ClaimMark(former.store, 1))
-        heritage = Heritage(self.link, durable, self.claiming, self.recovery)
+        heritage = Heritage(self.link, durable, self.claiming, self.recovery, ORIGIN.shard)
         await heritage.take_over(await self.claiming.attach())
         return heritage
 
@@ -149,7 +149,7 @@ async def test_a_reading_that_was_broken_off_leaves_the_heritage_as_it_was() -> 
 async def test_looked_for_is_what_may_come_by_here(origin: Origin, is_found: bool) -> None:
     shard = Shard(origin=origin)
     await shard.heritage()
-    heritage = Heritage(shard.link, Checkpoint(TrimHorizon(), FLOOR_MS), shard.claiming, shard.recovery)
+    heritage = Heritage(shard.link, Checkpoint(TrimHorizon(), FLOOR_MS), shard.claiming, shard.recovery, ORIGIN.shard)
     await heritage.take_over(shard.claiming.session)
     assert heritage.has_landed(origin) == is_found
 
@@ -160,7 +160,9 @@ async def test_looked_for_is_what_may_come_by_here(origin: Origin, is_found: boo
 async def test_without_a_mark_that_fits_the_store_everything_is_looked_up(released: ClaimMark | None) -> None:
     shard = Shard()
     await shard.heritage()
-    heritage = Heritage(shard.link, Checkpoint(TrimHorizon(), FLOOR_MS, released), shard.claiming, shard.recovery)
+    heritage = Heritage(
+        shard.link, Checkpoint(TrimHorizon(), FLOOR_MS, released), shard.claiming, shard.recovery, ORIGIN.shard
+    )
     await heritage.take_over(shard.claiming.session)
     assert heritage.has_landed(ORIGIN)
 
@@ -170,7 +172,7 @@ async def test_without_a_mark_that_fits_the_store_everything_is_looked_up(releas
 )
 async def test_where_nothing_was_left_nothing_is_looked_up(durable: Checkpoint) -> None:
     shard = Shard()
-    heritage = Heritage(shard.link, durable, shard.claiming, shard.recovery)
+    heritage = Heritage(shard.link, durable, shard.claiming, shard.recovery, ORIGIN.shard)
     await heritage.take_over(None)
     assert not heritage.has_landed(ORIGIN)
     assert heritage.floor_ms is None
