@@ -13,7 +13,7 @@ are changes of an item within one unit of the feed's precision: their order is u
 are one.
 """
 
-from replicator.core.changes import Change, ChangeFormat, encode_sorted
+from replicator.core.changes import Change, ChangeFormat, Images, encode_sorted
 
 
 class StreamedChangeFormat(ChangeFormat):
@@ -25,13 +25,13 @@ class StreamedChangeFormat(ChangeFormat):
     def _ms(self, change: Change) -> int:
         return _us(change) // 1000
 
-    def _place(self, change: Change) -> bytes:
+    def _place(self, change: Change, images: Images | None) -> bytes:
         """``eventID`` is no part of it: nothing promises that a repeat has the same, or that another region has not."""
-        keys = change.dynamodb.keys
-        told = [change.event_name, keys, super()._images(change)]
+        made = super()._images(change) if images is None else {name: images[name] for name in ("new", "old")}
+        told = [change.event_name, change.dynamodb.keys, made]
         return encode_sorted([self._rules.here, self._table(change), _us(change), told])
 
-    def _images(self, change: Change) -> dict[str, object]:
+    def _images(self, change: Change) -> Images:
         return {**super()._images(change), "at_us": _us(change)}
 
 

@@ -35,6 +35,8 @@ TIME_MAX = 2**53
 
 Image = dict[str, dict[str, Any]]
 """Attributes by name, in DynamoDB's JSON: ``{"total": {"N": "5"}}``."""
+Images = dict[str, object]
+"""``new`` and ``old`` as plain JSON, and what the feed adds."""
 
 
 class ChangeRules(Struct, frozen=True):
@@ -172,12 +174,12 @@ class ChangeFormat:
 
     # --- what is told ----------------------------------------------------------------------------------------------
 
-    def _id(self, change: Change) -> str:
+    def _id(self, change: Change, images: Images | None = None) -> str:
         """The same whoever reads the record, and for no other record of the region: the stream's own ids differ between
-        the regions of a global table, so they are left alone."""
-        return blake2b(self._place(change), digest_size=ID_BYTES).hexdigest()
+        the regions of a global table, so they are left alone. ``images``: for who has made them already."""
+        return blake2b(self._place(change, images), digest_size=ID_BYTES).hexdigest()
 
-    def _place(self, change: Change) -> bytes:
+    def _place(self, change: Change, images: Images | None) -> bytes:  # noqa: ARG002 - the other feed needs them
         """What no other record of the region has."""
         number = change.dynamodb.sequence_number
         if not number:
@@ -191,7 +193,7 @@ class ChangeFormat:
     def _table(self, _: Change) -> str:
         return self._rules.table
 
-    def _images(self, change: Change) -> dict[str, object]:
+    def _images(self, change: Change) -> Images:
         new, old = change.dynamodb.new_image, change.dynamodb.old_image
         return {
             "new": None if new is None else plain_image(new),
@@ -200,12 +202,13 @@ class ChangeFormat:
 
     def _event(self, change: Change) -> dict[str, object]:
         """In the envelope of aws-lambda-stream: id, type, timestamp, tags, raw."""
+        images = self._images(change)
         return {
-            "id": self._id(change),
+            "id": self._id(change, images),
             "type": f"{self._entity(change)}-{self._verb(change)}",
             "timestamp": self._ms(change),
             "tags": {"region": self._rules.here, "table": self._table(change)},
-            "raw": self._images(change),
+            "raw": images,
         }
 
     def _entity(self, change: Change) -> str:

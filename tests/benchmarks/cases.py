@@ -22,6 +22,7 @@ from tests.benchmarks.endpoint_speed import endpoint_speed
 from tests.benchmarks.latency import latency
 from tests.benchmarks.memory import flat, footprint
 from tests.benchmarks.options import Options
+from tests.benchmarks.parts import parts
 from tests.benchmarks.redis_cost import redis_cost
 from tests.benchmarks.regions import Regions
 from tests.benchmarks.report import Section
@@ -104,6 +105,7 @@ CASES = {
     "latency": Case("added latency at 1,000 events/s", latency, is_quick=True),
     "distance": Case("Zipf keys and a peer at 150 ms round trip", distance),
     "catch-up": Case("a link that was cut, against full speed (--behind)", catch_up),
+    "parts": Case("CPU of every source into its hub, and of every sink from a hub", parts),
     "redis": Case("memory and calls of Redis", redis_cost),
     "flat": Case("memory over many events (--flat)", flat),
     "footprint": Case("memory with 100 shards and 3 peers", footprint),

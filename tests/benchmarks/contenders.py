@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -32,6 +32,7 @@ READY_S = 60.0
 NODE_PEERS = Path(__file__).resolve().parent / "peers"
 LAMBDA_BATCH = 500
 LAMBDA_BYTES_MAX = 4_500_000
+OTHER_SERVICES = ("dynamodb", "dynamodb_streams", "sqs", "events", "s3")
 
 Kind = Literal["naive", "node", "aws-lambda-stream", "worker", "floor"]
 
@@ -66,6 +67,8 @@ class Spec:
     workers: int = 1
     renew_s: float = 15.0
     peer_url: str | None = None
+    streams: Callable[[str], Mapping[str, object]] | None = None
+    """A worker's sources and sinks, and whatever goes with them, by the name of its hub's stream. None: hub to hub."""
     poll_s: float | None = None
     """For the naive loop: how long it waits before each read. None: 0.2 s, and only after a read that found nothing."""
 
@@ -202,11 +205,11 @@ class Stage:
         return self.workdir / f"{contender.stream}.yaml"
 
     async def _prepare_worker(self, contender: Contender) -> None:
-        config = worker_config(contender, dynamodb=self.regions.dynamodb, quarantine=self.workdir / "quarantine")
+        config = worker_config(contender, aws=self.regions.aws, quarantine=self.workdir / "quarantine")
         self._config_file(contender).write_bytes(msgspec.json.encode(config))
         dynamodb = get_session().create_client(
             "dynamodb",
-            endpoint_url=self.regions.dynamodb,
+            endpoint_url=self.regions.aws,
             region_name=HOME,
             config=Config(proxies={}),
             **CREDENTIALS,
@@ -215,7 +218,7 @@ class Stage:
             await ensure_table(client, f"leases-{contender.stream}")
 
 
-def worker_config(contender: Contender, *, dynamodb: str, quarantine: Path) -> dict[str, object]:
+def worker_config(contender: Contender, *, aws: str, quarantine: Path) -> dict[str, object]:
     """A worker's configuration file (JSON is YAML). Reads are as frequent as the other contenders' are.
 
     Leases last long, because a contender stands still while others have their rounds.
@@ -223,7 +226,8 @@ def worker_config(contender: Contender, *, dynamodb: str, quarantine: Path) -> d
     spec, stream = contender.spec, contender.stream
     config: dict[str, object] = {
         "regions": {
-            region: {"endpoints": {"kinesis": url, "dynamodb": dynamodb}} for region, url in contender.urls.items()
+            region: {"endpoints": {"kinesis": url, **dict.fromkeys(OTHER_SERVICES, aws)}}
+            for region, url in contender.urls.items()
         },
         "topology": {"kind": "mesh"},
         "sources": {
@@ -237,6 +241,8 @@ def worker_config(contender: Contender, *, dynamodb: str, quarantine: Path) -> d
         "worker": {"http_port": 0},
         "limits": {"reads_per_s": 1000, "idle_read_s": 0.2, **spec.limits},
     }
+    if spec.streams is not None:
+        config |= spec.streams(stream)
     if spec.is_signed:
         config["tag_key"] = {"current": "k1", "keys": {"k1": {"env": "TAG_KEY"}}}
     return config

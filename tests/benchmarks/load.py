@@ -5,9 +5,9 @@ import random
 import time
 import urllib.request
 from bisect import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Literal
 
 import msgspec
@@ -85,9 +85,15 @@ def put_bodies(
 ) -> Iterator[bytes]:
     """PutRecords bodies with all these events, in order, at most so many in each."""
     chunk = max(1, min(request_max, REQUEST_BYTES_MAX // (size_bytes + 100)))
-    for start in range(numbers.start, numbers.stop, chunk):
-        part = range(start, min(start + chunk, numbers.stop))
-        entries = ",".join(_entry(event(number, size_bytes, shape), key(number)) for number in part)
+    pairs = ((event(number, size_bytes, shape), key(number)) for number in numbers)
+    return put_entries(stream, pairs, chunk)
+
+
+def put_entries(stream: str, pairs: Iterable[tuple[bytes, str]], request_max: int = REQUEST_MAX) -> Iterator[bytes]:
+    """PutRecords bodies with all this data under these keys, in order, so many in each."""
+    rest = iter(pairs)
+    while part := list(islice(rest, request_max)):
+        entries = ",".join(_entry(data, key) for data, key in part)
         yield f'{{"StreamName":"{stream}","Records":[{entries}]}}'.encode()
 
 

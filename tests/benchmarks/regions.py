@@ -16,7 +16,7 @@ READY_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``url`` is plain; ``aws`` serves DynamoDB, in the home region only."""
+    """``url`` is plain; ``aws`` serves all but Kinesis, in the home region's process only."""
 
     region: str
     child: Child
@@ -52,8 +52,8 @@ class Regions:
         return endpoint.tls_url if tls else endpoint.url
 
     @property
-    def dynamodb(self) -> str:
-        """Where leases are kept."""
+    def aws(self) -> str:
+        """Where leases are kept, and what every region has beside Kinesis: requests are told apart by their region."""
         url = self.endpoints[HOME].aws
         assert url is not None
         return url

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cdc_records import KEYS, MAKERS
 from trial import DEADLINE_S, EAST, POLL_S, WEST, Trial, trial
 
 from replicator.dev.clients import kinesis_client
+from tests.cdc_records import KEYS, MAKERS
 
 pytestmark = pytest.mark.slow
 

@@ -1,12 +1,14 @@
 """The embedded environment: processes that never outlive their parent, moto behind a lock, Valkey, proxy."""
 
 import asyncio
+import http.client
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 import msgspec
@@ -134,6 +136,26 @@ def test_moto_behind_its_lock_stores_every_concurrent_write(aws_url: str, new_na
     assert client.scan(TableName=table, Select="COUNT")["Count"] == 201
     assert client.get_item(TableName=table, Key={"id": {"S": "sum"}})["Item"]["n"]["N"] == "200"
     client.close()
+
+
+def test_moto_answers_on_one_connection_whatever_its_requests_bring(aws_url: str) -> None:
+    """A body that nobody reads, one in chunks, an answer without one: the next request is understood all the same."""
+    connection = http.client.HTTPConnection(urlsplit(aws_url).netloc, timeout=10)
+    connection.connect()
+    port = connection.sock.getsockname()[1]
+    for method, body in (
+        ("GET", None),
+        ("GET", b"unread"),
+        ("HEAD", None),
+        ("POST", iter([b"in ", b"chunks"])),
+        ("GET", None),
+    ):
+        connection.request(method, "/moto-api/", body, encode_chunked=method == "POST")
+        reply = connection.getresponse()
+        content = reply.read()
+        assert (reply.status < 500, reply.will_close, bool(content)) == (True, False, method != "HEAD")
+        assert connection.sock.getsockname()[1] == port
+    connection.close()
 
 
 def test_an_event_put_on_a_bus_arrives_in_the_queue_of_its_rule(aws_url: str, new_name: Callable[[str], str]) -> None:

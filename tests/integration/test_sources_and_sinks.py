@@ -15,7 +15,6 @@ from typing import Any
 
 import boto3
 import pytest
-from cdc_records import KEYS, MAKERS
 from test_event_lake import LakeReader
 from test_outlets import Outlet
 from trial import DEADLINE_S, EAST, POLL_S, SOUTH, WEST, Trial, trial
@@ -23,6 +22,8 @@ from trial import DEADLINE_S, EAST, POLL_S, SOUTH, WEST, Trial, trial
 from replicator.convergent import Writer
 from replicator.dev.clients import kinesis_client
 from replicator.dev.environment_config import BUS, OUTLET_BUS, OUTLET_FIFO, OUTLET_QUEUE, QUEUE_SOURCES
+from tests.cdc_records import KEYS, MAKERS
+from tests.services import put_on_bus, send
 
 pytestmark = pytest.mark.slow
 
@@ -95,22 +96,11 @@ class Region:
             client.put_item(TableName="orders", **writer.put(item))
 
     def _to_bus(self, numbers: Iterable[int]) -> None:
-        entries = [
-            {"EventBusName": BUS, "Source": "shop", "DetailType": "sold", "Detail": event(BEHIND_BUS, n)}
-            for n in numbers
-        ]
-        assert self.client("events").put_events(Entries=entries)["FailedEntryCount"] == 0
+        put_on_bus(self.client("events"), BUS, [event(BEHIND_BUS, n) for n in numbers])
 
     def _to_queue(self, source: str, numbers: Iterable[int]) -> None:
-        client = self.client("sqs")
-        entries = [{"Id": str(n), "MessageBody": event(source, n)} for n in numbers]
-        if source == FIFO:
-            entries = [
-                {**entry, "MessageGroupId": f"k{int(entry['Id']) % KEYS}", "MessageDeduplicationId": entry["Id"]}
-                for entry in entries
-            ]
-        url = client.get_queue_url(QueueName=QUEUE_SOURCES[source])["QueueUrl"]
-        assert not client.send_message_batch(QueueUrl=url, Entries=entries).get("Failed")
+        messages = [(str(n), f"k{n % KEYS}", event(source, n)) for n in numbers]
+        send(self.client("sqs"), QUEUE_SOURCES[source], messages)
 
     # --- reading -----------------------------------------------------------------------------------------
 

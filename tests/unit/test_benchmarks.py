@@ -2,16 +2,31 @@
 
 import io
 import json
+import time
+from functools import partial
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
+from replicator.config_load import load
+from replicator.convergent import Writer
+from replicator.core.convergence import Rule
+from replicator.core.model import Region
+from replicator.core.table_changes import TableRules, write_of
+from replicator.dev.valkey import Valkey
+from tests.benchmarks.contenders import Contender, Spec, Work, worker_config
 from tests.benchmarks.cpu import OURS
 from tests.benchmarks.guard import AT_LEAST, judged
-from tests.benchmarks.load import event, put_bodies, zipf_keys
+from tests.benchmarks.load import event, put_bodies, put_entries, zipf_keys
+from tests.benchmarks.part_ends import PEER, SIZE_BYTES, change, padded
+from tests.benchmarks.part_list import PARTS, Part
+from tests.benchmarks.parts import Round, check
 from tests.benchmarks.plot import cpu_bars
+from tests.benchmarks.regions import HOME
 from tests.benchmarks.report import NAIVE, Section, median, percentile, ratio, shown, spread
+from tests.cdc_records import MAKERS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -92,6 +107,57 @@ def test_bodies_hold_every_event_once_and_no_more_than_a_request_takes() -> None
     assert [len(body["Records"]) for body in bodies] == [500, 500, 100]
     assert {body["StreamName"] for body in bodies} == {"s"}
     assert max(len(body) for body in put_bodies("s", range(600), 10_240)) < 5 * 1024 * 1024 * 4 / 3
+
+
+def test_data_is_put_in_order_and_the_last_request_has_the_rest() -> None:
+    bodies = [json.loads(body) for body in put_entries("s", ((b"%d" % n, f"k{n}") for n in range(5)), 2)]
+    assert [[entry["PartitionKey"] for entry in body["Records"]] for body in bodies] == [
+        ["k0", "k1"],
+        ["k2", "k3"],
+        ["k4"],
+    ]
+
+
+def test_what_an_idle_worker_spends_is_taken_off_for_the_time_of_the_round() -> None:
+    done = Round(events=1000, spent_s=0.5, took_s=10.0)
+    assert done.net_us(0.01) == pytest.approx(400)
+    assert done.idle_us(0.01) == pytest.approx(100)
+
+
+@pytest.mark.parametrize("arrived", [999, 1001])
+def test_a_round_with_an_event_too_few_or_too_many_has_no_figure(arrived: int) -> None:
+    check("a part", 1000, 1000)
+    with pytest.raises(RuntimeError, match=rf"a part: 1,000 events were written and {arrived:,} have arrived"):
+        check("a part", 1000, arrived)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_change_records_are_exactly_of_the_size_that_is_measured(name: str) -> None:
+    assert {len(padded(partial(MAKERS[name], number))) for number in (0, 12_345)} == {SIZE_BYTES}
+
+
+def test_a_record_whose_frame_is_too_long_is_refused() -> None:
+    with pytest.raises(ValueError, match=f"1 bytes longer than {SIZE_BYTES}"):
+        padded(lambda _: "x" * (SIZE_BYTES + 1))
+
+
+def test_the_changes_of_a_hub_are_such_as_a_table_takes() -> None:
+    rules = TableRules("t", Region(PEER), Rule(), 14 * 86_400_000)
+    data = change(Writer(HOME), 7)
+    tag = json.loads(data)["_replicator"]
+    write = write_of(data, rules, frozenset({"pk", "sk"}), time.time_ns() // 1_000_000)
+    assert (tag["origin"][:2], tag["path"]) == ([HOME, "changes"], [])
+    assert (write.item["sk"], write.version.region, write.must_exist) == ({"S": "7"}, HOME, False)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_every_part_has_a_configuration_without_a_problem(part: Part, tmp_path: Path) -> None:
+    spec = Spec(part.name, "worker", Work(1), streams=part.config)
+    urls = dict.fromkeys((HOME, PEER), "http://127.0.0.1:1")
+    made = worker_config(Contender(spec, "worker-1", Valkey(), urls), aws="http://127.0.0.1:2", quarantine=tmp_path)
+    file = tmp_path / "replicator.yaml"
+    file.write_text(json.dumps(made))
+    assert set(load(str(file), {}).region_names) == {HOME, PEER}
 
 
 def test_zipf_keys_repeat_with_their_seed_and_the_first_is_every_tenth() -> None:
