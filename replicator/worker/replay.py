@@ -24,6 +24,7 @@ from replicator.errors import StoreUnavailable
 from replicator.ports import Cursor, LakeReader, Page, SourceInfo
 
 INCARNATION = "0"
+BAR_WIDTH = 20
 
 
 class Chosen(Struct, frozen=True):
@@ -57,6 +58,11 @@ def _type(data: bytes) -> str:
         return ""
 
 
+def bar(part: float) -> str:
+    """How far something is, for people; ``part`` from 0 to 1."""
+    return f"[{'#' * int(part * BAR_WIDTH):-<{BAR_WIDTH}}] {part:.0%}"
+
+
 def replay_name(link: LinkName, chosen: Chosen) -> SourceName:
     """The source that a replay is leased as; no configured source can have this name."""
     return SourceName(f"replay.{chosen.id}.{link}")
@@ -71,13 +77,22 @@ class Lake:
         self._source = source
         self._regions = regions
         self._chosen = chosen
+        self._objects = 0
+        self._unopened: list[deque[Run]] = []
+
+    @property
+    def part(self) -> float:
+        """Of the objects that may hold what is chosen, so many are opened, from 0 to 1."""
+        return 1 - sum(map(len, self._unopened)) / self._objects if self._objects else 0.0
 
     async def events(self) -> AsyncIterator[Archived]:
         """All that are chosen, each once, shard by shard in order. Raises StoreUnavailable."""
         runs = deque(await self._runs())
+        self._objects = len(runs)
         while runs:
             shard = (runs[0].incarnation, runs[0].shard)
             of_shard: deque[Run] = deque()
+            self._unopened = [runs, of_shard]
             while runs and (runs[0].incarnation, runs[0].shard) == shard:
                 of_shard.append(runs.popleft())
             async for event in merged(self._reader, _each(of_shard)):
@@ -153,7 +168,7 @@ class ReplaySource:
     @property
     def progress(self) -> str:
         """In words, behind what the service is doing."""
-        return f", {self.done_number:,} events done"
+        return f", {self.done_number:,} events done {bar(self._lake.part)} of the objects"
 
     async def describe(self) -> SourceInfo:
         return SourceInfo(INCARNATION, 0)

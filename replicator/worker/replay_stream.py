@@ -32,7 +32,7 @@ from replicator.core.model import (
 from replicator.errors import TransientError
 from replicator.ports import Clock, Cursor, Page, Source, SourceInfo
 from replicator.worker.kept import UNKNOWN_MS, Kept, Place
-from replicator.worker.replay import Chosen
+from replicator.worker.replay import Chosen, bar
 from replicator.worker.unpacking import UnpackedSource
 
 TRIES_MAX, RETRY_S = 10, 0.5
@@ -95,7 +95,7 @@ class StreamReplay:
         standing = [read.at_ms for read in self._read.values() if not read.has_ended]
         at_ms = min(max(since_ms, min(standing, default=until_ms)), until_ms)
         part = (at_ms - since_ms) / (until_ms - since_ms)
-        return f", {self.read_number:,} events read, {part:.0%} of the time"
+        return f", {self.read_number:,} events read {bar(part)} of the time"
 
     async def describe(self) -> SourceInfo:
         """Without a retention: here it is an error when something was trimmed, and nothing to be watched."""

@@ -55,6 +55,19 @@ async def test_events_come_once_in_order_though_objects_overlap_and_shards_mix()
     assert await ids(lake) == ["2", "4", "9", "10", "11", "12", "20"]
 
 
+async def test_the_bar_tells_how_many_of_the_objects_are_opened() -> None:
+    lake = await lake_of(*([event(number)] for number in (1, 2, 3, 4)))
+    source = ReplaySource(chosen := Lake(lake, SOURCE, REGIONS, CHOSEN), CHOSEN)
+    told = [source.progress, *[source.progress async for _ in chosen.events()]]
+    assert [line.removeprefix(", 0 events done ") for line in told] == [
+        "[--------------------] 0% of the objects",
+        "[##########----------] 50% of the objects",
+        "[###############-----] 75% of the objects",
+        "[####################] 100% of the objects",
+        "[####################] 100% of the objects",
+    ]
+
+
 async def test_only_what_arrived_in_the_time_and_is_of_the_type_is_chosen() -> None:
     late, early = SINCE_MS + HOUR_MS, SINCE_MS - 1
     lake = await lake_of(
