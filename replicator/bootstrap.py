@@ -140,7 +140,7 @@ def tag_keys(config: Config) -> TagKeys | None:
 class Redrive(Struct, frozen=True):
     """What is redriven over the link from ``origin``'s hub (or into it) to ``peer``, or replayed.
 
-    ``sent_since_ms`` as in `SourceSetup`; ``events_per_s``: no more than these.
+    ``sent_since_ms`` and ``replay_id`` as in `SourceSetup`; ``events_per_s``: no more than these.
     """
 
     origin: SourceName
@@ -150,6 +150,7 @@ class Redrive(Struct, frozen=True):
     stays: Stays
     sent_since_ms: int | None = None
     events_per_s: float = REDRIVEN_A_READ * QUEUE_READS_PER_S
+    replay_id: str | None = None
 
 
 @asynccontextmanager
@@ -175,6 +176,8 @@ def _from_stream(setup: SourceSetup, redrive: Redrive, source: StreamReplay) -> 
         log=replace(setup.log, records_per_read=a_read, reads_per_s=share.reads_per_s),
         sent_since_ms=redrive.sent_since_ms,
         replays=redrive.origin,
+        event_format=Unskimmed(setup.event_format),
+        replay_id=redrive.replay_id,
     )
 
 
@@ -294,6 +297,7 @@ class _Builder:
             lake=None,
             log=replace(setup.log, records_per_read=a_read, reads_per_s=redrive.events_per_s / a_read),
             sent_since_ms=redrive.sent_since_ms,
+            replay_id=redrive.replay_id,
         )
 
     async def _link(self, name: SourceName, peer: Region, writers: Writers) -> Link:

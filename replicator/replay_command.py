@@ -72,7 +72,9 @@ async def replay(
     async with open_lake_reader(config, region, source) as reader:
         events = ReplaySource(Lake(reader, source, config.region_names, chosen), chosen)
         sent_since_ms = None if chosen.once_more else chosen.since_ms
-        redrive = Redrive(source, peer, replay_name(link, chosen), events, stays, sent_since_ms, events_per_s)
+        redrive = Redrive(
+            source, peer, replay_name(link, chosen), events, stays, sent_since_ms, events_per_s, chosen.id
+        )
         async with redrive_service(config, region, redrive) as service:
             await until_over(service, events, link, say)
             links = service.status()["links"]

@@ -68,7 +68,7 @@ async def replay_stream(
         if not await _has_begun(config, region, link, name, events):
             await _say_unsure(events, say)
         sent_since_ms = None if chosen.once_more else chosen.since_ms
-        redrive = Redrive(source, peer, name, events, stays, sent_since_ms, share.events_per_s)
+        redrive = Redrive(source, peer, name, events, stays, sent_since_ms, share.events_per_s, chosen.id)
         async with redrive_service(config, region, redrive) as service:
             await until_over(service, _Course(service, name, events), link, say)
             links = service.status()["links"]

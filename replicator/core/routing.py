@@ -126,13 +126,18 @@ def outgoing_tag(
     trace: str | None,
     now_ms: int,
     is_home: bool = False,
+    replay: str | None = None,
 ) -> Tag:
     """The tag an event leaves ``here`` with, or enters its own hub with (``is_home``).
 
-    A relayed event keeps all but its path; one that waited in its own hub keeps its origin and id.
+    A relayed event keeps all but its path; one that waited in its own hub keeps its origin and id. ``replay`` is the
+    id of the replay that sends it; relays keep it.
     """
     if tag is None:
-        return Tag(generation, origin, EventId(event_id), () if is_home else (here,), now_ms, trace)
+        path: tuple[Region, ...] = () if is_home else (here,)
+        return Tag(generation, origin, EventId(event_id), path, now_ms, trace, replay=replay)
+    replay = replay or tag.replay
     if not tag.path:
-        return Tag(generation, tag.origin, tag.event_id, (here,), now_ms, tag.trace)
-    return Tag(tag.generation, tag.origin, tag.event_id, (*tag.path, here), tag.replicated_ms, tag.trace)
+        return Tag(generation, tag.origin, tag.event_id, (here,), now_ms, tag.trace, replay=replay)
+    path = (*tag.path, here)
+    return Tag(tag.generation, tag.origin, tag.event_id, path, tag.replicated_ms, tag.trace, replay=replay)

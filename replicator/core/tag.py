@@ -33,7 +33,8 @@ SEQUENCE = re.compile(r"0|[1-9][0-9]{0,128}")
 
 class Tag(Struct, frozen=True, gc=False):
     """What travels inside the event. ``path``: regions that had it, origin first, the last one sent it; empty while the
-    event, whose source is not the hub, waits in its origin's own hub.
+    event, whose source is not the hub, waits in its origin's own hub. ``replay``: the id of the last replay that sent
+    it, for people and consumers; nothing of ours relies on it, so it is not signed.
     """
 
     generation: int
@@ -43,6 +44,7 @@ class Tag(Struct, frozen=True, gc=False):
     replicated_ms: int
     trace: str | None = None
     signature: str | None = None
+    replay: str | None = None
 
     @property
     def sender(self) -> Region:
@@ -61,6 +63,7 @@ class WireTag(Struct, omit_defaults=True, gc=False):
     at: int
     trace: str | None = None
     sig: str | None = None
+    replay: str | None = None
 
 
 class _Version(Struct):
@@ -84,6 +87,7 @@ def encode_tag(tag: Tag) -> bytes:
             tag.replicated_ms,
             tag.trace,
             tag.signature,
+            tag.replay,
         )
     )
 
@@ -154,7 +158,7 @@ def _checked(wire: WireTag) -> Tag:
         sub_sequence,
     )
     path = tuple(map(Region, wire.path))
-    return Tag(wire.gen, origin, EventId(wire.id), path, wire.at, wire.trace, wire.sig)
+    return Tag(wire.gen, origin, EventId(wire.id), path, wire.at, wire.trace, wire.sig, wire.replay)
 
 
 def _problem(wire: WireTag, sequence: str, sub_sequence: int) -> str | None:

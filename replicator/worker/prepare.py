@@ -87,10 +87,13 @@ class Preparer:
         keys: TagKeys | None,
         clock: Clock,
         is_home: bool = False,
+        replay: str | None = None,
     ) -> None:
-        """``is_home``: the events go to this region's own hub, and leave from there."""
+        """``is_home``: the events go to this region's own hub, and leave from there. ``replay``: the id of the replay
+        whose events they are, for tags; with a format that is not `Unskimmed`, plain events leave without."""
         self._birthplace = birthplace
         self._is_home = is_home
+        self._replay = replay
         self._here = birthplace.region
         self._format = event_format
         self._known_regions = known_regions
@@ -235,6 +238,7 @@ class Preparer:
             trace=decoded.trace,
             now_ms=now_ms,
             is_home=self._is_home,
+            replay=self._replay,
         )
         if self._keys is not None:
             tag = self._keys.sign(tag)

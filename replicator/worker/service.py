@@ -128,6 +128,7 @@ class Service:
             keys=self._identity.keys,
             clock=self._clock,
             is_home=setup.is_home,
+            replay=setup.replay_id,
         )
         labels: dict[str, str] = {"source": setup.name}
         source: Source = OneIncarnation(setup.source, lease.incarnation)

@@ -28,7 +28,7 @@ class SourceSetup(Struct, frozen=True):
     the source is one. ``sent_since_ms``: others may have sent the events, since then and no longer, so a link that is
     new looks for them in its peer. ``lake``: gives what the source no longer keeps. ``replays``: the source whose
     events come again; they keep the origins they have as its events, and their claims are apart from those of its own
-    workers.
+    workers. ``replay_id``: goes into the tags of what leaves.
     """
 
     name: SourceName
@@ -42,6 +42,7 @@ class SourceSetup(Struct, frozen=True):
     sent_since_ms: int | None = None
     lake: HubLake | None = None
     replays: SourceName | None = None
+    replay_id: str | None = None
 
     def birthplace(self, here: Region, lease: Lease) -> Birthplace:
         return Birthplace(here, self.replays or self.name, lease.incarnation, lease.shard)

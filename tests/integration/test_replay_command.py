@@ -50,6 +50,11 @@ def arrived(running: Trial) -> list[int]:
     return [json.loads(stored.data)["n"] for stored in shard]
 
 
+def replay_ids(running: Trial) -> set[str | None]:
+    [shard] = running.readers[WEST].hub()
+    return {json.loads(stored.data)["_replicator"].get("replay") for stored in shard}
+
+
 async def test_what_the_lake_keeps_goes_over_a_link_once_and_in_order_though_the_replay_dies(tmp_path: Path) -> None:
     async with trial(tmp_path, shards=1, workers=1, lake=True) as running:
         await asyncio.to_thread(fill_lake, running)
@@ -67,6 +72,7 @@ async def test_what_the_lake_keeps_goes_over_a_link_once_and_in_order_though_the
         again = await replays.done("again")
         await asyncio.to_thread(running.readers[WEST].poll)
         events = arrived(running)
+        [replay_id] = replay_ids(running)
     assert dry[0] == 0
     assert f"{COUNT} events of the lake would go to {LINK}" in dry[1]
     assert f"0 events of the lake over {LINK}: 0 sent" in other[1]
@@ -75,6 +81,7 @@ async def test_what_the_lake_keeps_goes_over_a_link_once_and_in_order_though_the
     assert f"{COUNT} events of the lake over {LINK}" in resumed[1]
     assert (again[0], "was replayed" in again[1]) == (1, True)
     assert sorted(events) == list(range(COUNT))
+    assert replay_id, "the one that was killed and the one that went on are one replay"
     for key in range(3):
         numbers = [number for number in events if number % 3 == key]
         assert numbers == sorted(numbers)

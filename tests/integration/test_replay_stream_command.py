@@ -92,6 +92,10 @@ async def test_what_the_stream_keeps_goes_over_a_link_once_and_in_order_though_s
     for key in range(KEYS):
         of_key = [number for number in numbers if number % KEYS == key]
         assert of_key == sorted(of_key)
+    replays_of_after = {event["_replicator"].get("replay") for event in events if event["n"] in AFTER}
+    assert len(replays_of_after) == 1
+    assert {event["_replicator"].get("replay") for event in events if event["n"] in BEFORE} == {None}
+    assert None not in replays_of_after
     born_in = {tuple(event["_replicator"]["origin"][:2]) for event in events}
     assert born_in == {(EAST, "orders")}
     assert len({event["_replicator"]["origin"][3] for event in events}) == 4, "a parent, its children and another shard"

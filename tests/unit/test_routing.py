@@ -99,9 +99,16 @@ def test_whatever_the_table_says_no_event_goes_where_it_has_been(data: st.DataOb
 
 
 def test_a_relayed_event_keeps_all_but_its_path() -> None:
-    tag = Tag(4, origin_in(A), EventId("e"), (A,), 99, "trace", "k1.old")
+    tag = Tag(4, origin_in(A), EventId("e"), (A,), 99, "trace", "k1.old", "r1")
     sent = outgoing_tag(tag, here=B, generation=7, origin=origin_in(B), event_id="x", trace=None, now_ms=123)
-    assert sent == Tag(4, origin_in(A), EventId("e"), (A, B), 99, "trace")
+    assert sent == Tag(4, origin_in(A), EventId("e"), (A, B), 99, "trace", replay="r1")
+
+
+@pytest.mark.parametrize("path", [None, (), (A,)])
+def test_what_a_replay_sends_has_the_id_of_the_last_replay(path: tuple[Region, ...] | None) -> None:
+    tag = None if path is None else Tag(4, origin_in(A), EventId("e"), path, 99, replay="before")
+    where = {"here": B, "generation": 7, "origin": origin_in(B), "event_id": "x", "trace": None, "now_ms": 123}
+    assert outgoing_tag(tag, **where, replay="r2").replay == "r2"
 
 
 def test_an_event_born_here_gets_its_coordinates_and_the_current_generation() -> None:

@@ -29,7 +29,8 @@ def tags(draw: st.DrawFn) -> Tag:
     )
     trace = draw(st.none() | TEXT)
     generation, at_ms = draw(st.integers(1, 2**31)), draw(st.integers(0, 2**52))
-    return Tag(generation, origin, EventId(draw(TEXT)), tuple(path), at_ms, trace)
+    replay = draw(st.none() | TEXT)
+    return Tag(generation, origin, EventId(draw(TEXT)), tuple(path), at_ms, trace, replay=replay)
 
 
 KEYS = TagKeys("k1", {"k1": b"a secret of the tests", "k0": b"an older secret of the tests"})
