@@ -102,6 +102,8 @@ def stored_checkpoint(checkpoint: Checkpoint) -> Item:
         stored["released"] = {"S": f"{checkpoint.released.incarnation}:{checkpoint.released.batch}"}
         if checkpoint.released.settled:
             stored["settled"] = {"N": str(checkpoint.released.settled)}
+        if checkpoint.released.age_ms:
+            stored["marks_age"] = {"N": str(checkpoint.released.age_ms)}
     if checkpoint.lifetime is not None:
         # A worker that doesn't know this attribute leaves it out when it writes, and so is waited for in full.
         stored["lifetime"] = {"S": f"{checkpoint.lifetime.epoch}:{checkpoint.lifetime.ms}"}
@@ -110,7 +112,8 @@ def stored_checkpoint(checkpoint: Checkpoint) -> Item:
 
 def _parse_mark(text: str, stored: Item) -> ClaimMark:
     incarnation, _, batch = text.rpartition(":")
-    return ClaimMark(incarnation, int(batch), int(stored["settled"]["N"]) if "settled" in stored else 0)
+    settled, age_ms = [int(stored[name]["N"]) if name in stored else 0 for name in ("settled", "marks_age")]
+    return ClaimMark(incarnation, int(batch), settled, age_ms)
 
 
 def _parse_lifetime(text: str) -> Lifetime:

@@ -140,6 +140,8 @@ class ClaimMark(Struct, frozen=True):
     batch: int
     settled: int = 0
     """The number of the last settlement."""
+    age_ms: int = 0
+    """How old the oldest of the marks was, that the release relies on: the store forgets it so much before the last."""
 
 
 class Lifetime(Struct, frozen=True):

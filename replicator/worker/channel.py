@@ -267,6 +267,7 @@ class Channel:
         span.session = self._claiming.session
         if self._heritage.must_look_up(span.batch) and not await self._heritage.look_up(self._unless_draining):
             return
+        span.has_former_marks = DONE in verdicts and self._heritage.relies_on_marks
         items, done = span.items, self._done_before(span.items, verdicts)
         if done:
             items = [item for item in items if item not in done]
@@ -325,8 +326,10 @@ class Channel:
         session = self._claiming.session
         released: ClaimMark | None = NOTHING_OPEN
         if partly:
-            is_marked = all(span.is_marked and span.session is session for span in partly)
-            released = self._claiming.mark if is_marked else None
+            ours = [span for span in partly if span.is_marked and span.session is session and not span.has_former_marks]
+            oldest_s = min([span.marked_s for span in ours], default=0.0)
+            age_ms = round((asyncio.get_running_loop().time() - oldest_s) * 1000)
+            released = self._claiming.mark(age_ms) if len(ours) == len(partly) else None
         return replace(checkpoint, released=released)
 
     async def forget(self) -> None:

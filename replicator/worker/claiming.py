@@ -38,18 +38,19 @@ class Claiming:
         self._away_until_s = 0.0
         self.session: ClaimSession | None = None
 
-    @property
-    def mark(self) -> ClaimMark | None:
-        """The store's state as far as this session knows it; None without one."""
+    def mark(self, age_ms: int) -> ClaimMark | None:
+        """The store's state as far as this session knows it, for marks of this age; None without a session."""
         session = self.session
-        return None if session is None else ClaimMark(session.store, self._batch, self._answered)
+        return None if session is None else ClaimMark(session.store, self._batch, self._answered, age_ms)
 
     async def attach(self) -> ClaimSession | None:
         """Open the session; None when the store is away and the link goes on without it."""
         self.session = await self._call(lambda: self._store.attach(self.scope, self.epoch))
         if self.session is not None:
             self._batch = self.session.batch
-            self._settled = self._answered = self.session.settled
+            self._answered = self.session.settled
+            # Never a number again that was given before: a store may fall back, and forth to what it was.
+            self._settled = max(self._settled, self._answered)
         return self.session
 
     async def claim(self, claims: Sequence[bytes]) -> tuple[int | None, bytes]:
@@ -68,7 +69,7 @@ class Claiming:
         try:
             verdicts = await self._call(lambda: self._store.claim(session, batch, claims))
         except ClaimsLost as exc:
-            self._lost(exc)
+            self._lost(session, exc)
             return await self._claim(claims)
         if verdicts is None:
             return None, unclaimed
@@ -91,10 +92,11 @@ class Claiming:
         if session is None or batch is None or session is not self.session:
             return False
         self._settled = number = self._settled + 1
+        turn = (number, self._answered)
         try:
-            done = await self._call(lambda: self._settle(session, batch, undone, mark, number, may_wait=may_wait))
+            done = await self._call(lambda: self._settle(session, batch, undone, mark, turn, may_wait=may_wait))
         except ClaimsLost as exc:
-            self._lost(exc)
+            self._lost(session, exc)
             return False
         if done is None or session is not self.session:
             return False
@@ -107,11 +109,11 @@ class Claiming:
         batch: int,
         undone: Collection[int],
         mark: SequenceNumber,
-        number: int,
+        turn: tuple[int, int],
         *,
         may_wait: bool,
     ) -> bool:
-        after = self._answered
+        number, after = turn
         await self._store.settle(session, batch, undone, mark, number=number, after=after, may_wait=may_wait)
         return True
 
@@ -124,8 +126,13 @@ class Claiming:
             except (StoreUnavailable, ClaimsLost) as exc:
                 logger.info("claims.forget_failed", link=self._link.name, error=str(exc))
 
-    def _lost(self, exc: ClaimsLost) -> None:
-        """This owner knows what it did, so a lost store costs it only the window of event ids."""
+    def _lost(self, session: ClaimSession, exc: ClaimsLost) -> None:
+        """This owner knows what it did, so a lost store costs it only the window of event ids.
+
+        What is told late of a session that was replaced meanwhile says nothing of the one there is now.
+        """
+        if session is not self.session:
+            return
         logger.warning("claims.lost", link=self._link.name, shard=self.scope.shard, error=str(exc))
         self._link.count("claim_store_lost_total")
         self.session = None

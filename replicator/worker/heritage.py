@@ -5,10 +5,10 @@ nothing of the kind; or it marked them done in the claim store, and its release 
 or nobody knows, and they are looked up in the sink. What is found there is done when it comes by.
 
 Why it is safe: marks are relied on only within the very session that found the store as the release names it, only
-while the store still remembers them, and only for events it was asked about. When that ends before the events have
-come by (a lost or rolled-back store, one that did not answer, a peer that was away for longer than the window), they
-are looked up after all, before anything of them is sent. The former owner's attempt floor stands until then, because
-the next owner may have to look as far back.
+while the store still remembers the oldest, and only for events it was asked about. When that ends before the events
+have come by (a lost or rolled-back store, one that did not answer, a peer that was away for longer than the window),
+they are looked up after all, before anything of them is sent. The former owner's attempt floor stands until then,
+because the next owner may have to look as far back.
 """
 
 import asyncio
@@ -77,11 +77,16 @@ class Heritage:
         released = self._durable.released
         if self._durable.attempt_floor_ms is None or released == NOTHING_OPEN:
             return
-        if session is None or released != ClaimMark(session.store, session.batch, session.settled):
+        if session is None or released is None or not _stands(released, session):
             await self._look_up()
             return
         self._marked_in = session
-        self._marked_until_s = _now_s() + session.remembers_ms / 1000 - MARKS_MARGIN_S
+        self._marked_until_s = _now_s() + (session.remembers_ms - released.age_ms) / 1000 - MARKS_MARGIN_S
+
+    @property
+    def relies_on_marks(self) -> bool:
+        """Whether what is done is known by marks of the former owner only."""
+        return self._marked_in is not None
 
     def must_look_up(self, batch: int | None) -> bool:
         """Whether marks are relied on that say nothing of this batch: `look_up` before anything of it is sent."""
@@ -138,6 +143,11 @@ class Heritage:
         self._landed.clear()
         self._marked_in = None
         self.is_unproven = False
+
+
+def _stands(released: ClaimMark, session: ClaimSession) -> bool:
+    """Whether the store is as the release names it."""
+    return (released.incarnation, released.batch, released.settled) == (session.store, session.batch, session.settled)
 
 
 def _now_s() -> float:

@@ -84,6 +84,7 @@ class Settlement:
             span = await self._finished.get()
             # A queue gives out what follows in a group when this is deleted there, which is when it is settled.
             may_wait = not self._is_awaited and self._on_passed is None and not self._is_wanted()
+            span.marked_s = asyncio.get_running_loop().time()
             span.is_marked = await self._claiming.settle(
                 span.session, span.batch, _put_away(span), self._mark(), may_wait=may_wait
             )
@@ -129,6 +130,7 @@ class Settlement:
             return
         undone = [item.index for item in span.items if not item.is_done or item.is_put_away]
         if span.pending == 0 or len(undone) < len(span.items):
+            span.marked_s = asyncio.get_running_loop().time()
             span.is_marked = await self._claiming.settle(span.session, span.batch, undone, self._mark(), may_wait=False)
             span.is_finished = span.pending == 0
 

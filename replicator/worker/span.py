@@ -15,7 +15,8 @@ class Span(Struct, eq=False):
     """A run of records that is claimed, settled and passed by the watermark as one.
 
     ``batch`` and ``session`` name the claim, None when the claim store was away. ``is_marked`` when that session
-    told the store what of it is done. ``floor_ms`` is a time (peer's clock)
+    told the store what of it is done, not before ``marked_s`` (of the loop). ``has_former_marks``: something of it was
+    done by the marks of a former owner, which nobody makes anew. ``floor_ms`` is a time (peer's clock)
     before which none of its events was attempted, None when it has none to attempt. ``pending`` counts its events that
     are not done, and one more until all of them are known: a span of which nobody knows everything is never done.
     """
@@ -25,6 +26,8 @@ class Span(Struct, eq=False):
     pending: int = 1
     is_finished: bool = False
     is_marked: bool = False
+    marked_s: float = 0.0
+    has_former_marks: bool = False
     batch: int | None = None
     session: ClaimSession | None = None
     floor_ms: int | None = None

@@ -38,7 +38,7 @@ T = TypeVar("T")
 ORDERS = SourceName("orders")
 SHARD = Shard(ShardId("shardId-000000000002"), (ShardId("shardId-000000000000"), ShardId("shardId-000000000001")))
 WEST, SOUTH = LinkName("orders:eu-west-1"), LinkName("orders:ap-southeast-2")
-BIG = Checkpoint(After(SequenceNumber(10**128 + 7)), 1_700_000_000_123, ClaimMark("ab:cd", 12, 9))
+BIG = Checkpoint(After(SequenceNumber(10**128 + 7)), 1_700_000_000_123, ClaimMark("ab:cd", 12, 9, 17))
 
 
 @pytest.fixture(params=["memory", "simulated", "dynamodb"])
