@@ -139,6 +139,7 @@ class SqsQuarantine:
 
     async def _bring(self, is_wanted: Callable[[Document], bool]) -> tuple[bool, int]:
         self._looked = None
+        await self._none_held()
         ids = set[str]()
         async with self._pass() as going:
             async for batch in going.batches():
@@ -147,6 +148,18 @@ class SqsQuarantine:
                 await going.delete(list(wanted))
                 ids |= {document.id for document in wanted.values()}
         return going.is_whole, len(ids)
+
+    async def _none_held(self) -> None:
+        """Raises StoreUnavailable while others have messages: what they give back would be redriven behind newer ones.
+
+        So has a command that was killed, for as long as the visibility lasts.
+        """
+        with self._told():
+            held = int((await self._api.attributes()).get("ApproximateNumberOfMessagesNotVisible", "0"))
+        if held:
+            who = "another consumer, or a command that was killed, holds"
+            what = f"quarantine queue {self._api.queue}: {who} {held} messages; repeat it in {VISIBILITY_S} s"
+            raise StoreUnavailable(what, code="held")
 
     def _quarantined(self, document: Document) -> Quarantined:
         try:

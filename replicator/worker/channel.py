@@ -338,13 +338,17 @@ class Channel:
     # --- what is seen ----------------------------------------------------------------------------------------------
 
     def lag_ms(self, now_ms: int) -> int | None:
-        """Age of the oldest record not yet done; 0 at the tip; None without a recent look at the source."""
+        """Age of the oldest record not yet done, or else of the last one taken in; 0 at the tip; None: not known."""
         oldest = min((span.oldest_ms for span in self._settlement.open if span.oldest_ms), default=None)
         if oldest is not None:
             return max(0, now_ms - oldest)
         if self._log.read_ok_s is None or _now_s() - self._log.read_ok_s > LAG_VALID_S:
             return None
-        return 0 if self._intake.is_at_tip or self._log.behind_ms == 0 else self._log.behind_ms
+        if self._intake.is_at_tip:
+            return 0
+        if self._log.reads_alone(self._intake.position):  # What the log knows is where others read.
+            return None if self._intake.arrival_ms is None else max(0, now_ms - self._intake.arrival_ms)
+        return self._log.behind_ms
 
     def watermark_age_ms(self) -> int:
         return int(self._settlement.age_s(_now_s()) * 1000)

@@ -86,7 +86,7 @@ class Readings:
         self._open: dict[tuple[ShardId, Position], Reading] = {}
         self._readings_max = readings_max
         self.turns = asyncio.Semaphore(readings_max)
-        """So many read at one time."""
+        """So many read at one time, beside as many that wait."""
 
     def pop(self, shard: ShardId, position: Position) -> Reading | None:
         return self._open.pop((shard, position), None)
@@ -181,7 +181,7 @@ class ContinuedSource:
         if await self._may_lack(cursor):
             if self.gives(cursor.position):
                 return _into_lake(InLake(cursor.shard, cursor.position, ""))
-            self._add_hole(cursor.position)
+            self.add_hole(cursor.position)
         return self._passed_on(page, cursor.since_ms, begun_ms)
 
     async def _may_lack(self, cursor: InStream) -> bool:
@@ -219,7 +219,8 @@ class ContinuedSource:
         retention_ms = self._retention_ms()
         return bool(retention_ms) and self._clock.now_ms() - since_ms >= surely_kept_ms(retention_ms or 0)
 
-    def _add_hole(self, position: Position) -> None:
+    def add_hole(self, position: Position) -> None:
+        """Neither stream nor lake have what follows the position."""
         if position not in self._holes:
             self._holes.append(position)
 
@@ -250,7 +251,7 @@ class ContinuedSource:
             beginning = await self._lake.beginning(position)
             hour = beginning.hour
             if not beginning.is_whole and not isinstance(position, TrimHorizon):
-                self._add_hole(position)
+                self.add_hole(position)
         events = self._lake.events(hour, _number(position), _number(through))
         return Reading(through, _since(position.ms, events) if isinstance(position, AtTimestamp) else events)
 
@@ -260,7 +261,8 @@ class ContinuedSource:
         mark = _further(position, through)
         begun_ms = self._clock.now_ms()
         try:
-            page = await self._source.read(await self._source.open(shard, position), records_max)
+            place = Cursor(shard, position, cursor.token) if cursor.token else await self._source.open(shard, position)
+            page = await self._source.read(place, records_max)
             is_kept = await self._source.is_kept(shard, mark)
         except PositionLost:
             if self.gives(mark):
@@ -269,15 +271,16 @@ class ContinuedSource:
         if not is_kept and self.gives(mark):
             return self._again(cursor)
         if not is_kept:
-            self._add_hole(position)
-        if not page.records and page.behind_ms:
-            return replace(page, next=cursor)
+            self.add_hole(position)
+        if not page.records and page.behind_ms and page.next is not None:
+            # Kinesis gives empty pages on its way over what is gone: the next one follows, or it would never end.
+            return replace(page, next=replace(cursor, token=page.next.token))
         return self._passed_on(page, None, begun_ms)
 
     def _again(self, cursor: InLake) -> Page:
         """The lake has more by now than when its objects were listed."""
         self._readings.pop(cursor.shard, cursor.position)
-        return _into_lake(cursor)
+        return _into_lake(replace(cursor, token=""))
 
 
 def owed(durable: Checkpoint, *, retention_ms: int, is_child: bool, now_ms: int) -> Checkpoint:

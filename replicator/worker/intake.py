@@ -47,6 +47,8 @@ class Intake:
         self.held_bytes = 0
         """Of the rest."""
         self.is_at_tip = False
+        self.arrival_ms: int | None = None
+        """Of the last record that was taken in; None before the first."""
 
     def begin(self, position: Position) -> None:
         self.position = position
@@ -93,6 +95,8 @@ class Intake:
         """The run is a span now."""
         self.position = run.after
         self.is_at_tip = run.is_tip
+        if run.records:
+            self.arrival_ms = run.records[-1].record.arrival_ms
         self._log.taken(self._follows())
 
     async def _read(self) -> Batch | None:
@@ -120,7 +124,7 @@ class Intake:
             )
         except PositionLost as exc:
             self._cursor, self.is_at_tip = None, False
-            place = await self._losses.restart(exc)
+            place = await self._losses.restart(exc, self.position)
             if place == ShardEnd():
                 return Batch((), place, is_tip=True)
             self.position = place

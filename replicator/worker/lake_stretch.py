@@ -23,7 +23,7 @@ class LakeStretch:
         """The run was read behind the position."""
         if run.is_from_lake:
             self._took(position, run)
-        is_over = run.after == ShardEnd() or (len(run.records) > 0 and not run.is_from_lake)
+        is_over = run.after == ShardEnd() or ((len(run.records) > 0 or run.is_tip) and not run.is_from_lake)
         if self._begin is not None and is_over:
             logger.warning("shard.left_lake", link=self._link.name, shard=self._shard, **self._what())
             self._begin = None

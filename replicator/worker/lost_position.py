@@ -81,11 +81,17 @@ class Losses:
         self._asked: asyncio.Queue[After] = asyncio.Queue(ASKED_MAX)
         self._said_s = LONG_AGO_S
 
-    async def restart(self, lost: PositionLost) -> Position:
-        """Where to go on, after a pause; ShardEnd when the shard is gone."""
+    async def restart(self, lost: PositionLost, position: Position) -> Position:
+        """Where to go on, after a pause; ShardEnd when the shard is gone.
+
+        What is missing behind ``position``, where its link stands, is then missing in a lake that this link fills.
+        """
         await asyncio.sleep(PAUSE_S)
         if await self._is_gone():
             self._count("shard_gone", is_lost=True)
+            if self._continued is not None:
+                self._continued.add_hole(position)
+                self._told = position
             self._say("shard.gone", error=str(lost), do=GONE)
             return ShardEnd()
         self._count("trimmed" if lost.is_trimmed else "position_lost", is_lost=lost.is_trimmed)

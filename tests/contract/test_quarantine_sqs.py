@@ -185,6 +185,21 @@ async def test_what_is_brought_stands_beside_and_is_gone_from_the_queue_and_the_
     assert await queue.quarantine.bring(LINK, lambda document: document.at_ms < 5, is_dry=False) == 0
 
 
+async def test_nothing_is_brought_while_somebody_else_holds_messages(queue: PoisonQueue) -> None:
+    """A redrive that was killed holds what it had received, which would come behind newer events of its key."""
+    for number in (1, 2):
+        await queue.quarantine.put(put_away(number))
+    held = queue.client.receive_message(QueueUrl=queue.url, MaxNumberOfMessages=1, VisibilityTimeout=600)["Messages"]
+    with pytest.raises(StoreUnavailable, match="holds 1 messages; repeat it in 120 s"):
+        await queue.quarantine.bring(LINK, lambda _: True, is_dry=False)
+    assert not queue.beside()
+    for message in held:
+        queue.client.change_message_visibility(
+            QueueUrl=queue.url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+        )
+    assert await queue.quarantine.bring(LINK, lambda _: True, is_dry=False) == 2
+
+
 async def test_more_than_one_going_through_takes_is_said_and_loses_nothing(
     aws_url: str, new_name: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -216,6 +231,7 @@ async def test_what_was_brought_and_not_deleted_is_said_before_anything_is_redri
     """It would come again when it is done and forgotten."""
     batch = [{"MessageId": str(n), "ReceiptHandle": str(n), "Body": body(n)} for n in range(2)]
     answers = QUEUE_URL | {
+        "GetQueueAttributes": lambda _: {"Attributes": {"ApproximateNumberOfMessagesNotVisible": "0"}},
         "ReceiveMessage": lambda _: {"Messages": batch},
         "DeleteMessageBatch": lambda _: {
             "Successful": [{"Id": "0"}],

@@ -8,6 +8,7 @@ from collections.abc import Collection
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from small_world import HERE, LIMITS, LINK, PEER, SOURCE, Worker, World, in_virtual_time, until
 from structlog.testing import capture_logs
 from test_lost_position import FIRST, GONE, HOUR_S, LONGER_S, PERHAPS, kept_world, named
@@ -24,6 +25,7 @@ from replicator.core.model import (
     Position,
     SequenceNumber,
     ShardEnd,
+    ShardId,
     TrimHorizon,
 )
 from replicator.errors import PositionLost, TransientError
@@ -472,3 +474,106 @@ def test_a_link_from_the_oldest_record_is_owed_what_was_there_when_it_tried_and_
     assert owed(new, retention_ms=day_ms, is_child=True, now_ms=400 * day_ms).position == AtTimestamp(34 * day_ms)
     known = Checkpoint(After(SequenceNumber(5)), 10 * day_ms)
     assert owed(known, retention_ms=day_ms, is_child=True, now_ms=0) == known
+
+
+@pytest.mark.parametrize("is_away_at_first", [True, False])
+def test_a_shard_that_left_before_the_lake_had_it_is_counted_on_each_link(is_away_at_first: bool) -> None:
+    """The link into the lake gives the shard up at its end, which is no end of what the lake has."""
+
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        worker = Worker(world, "a", NARROW, lake=lake)
+        world.write(20, keys=10)
+        await until(lambda: len(world.stored()) == 20)
+        await asyncio.sleep(60)
+        world.peer.fault = away
+        world.write(30, keys=10)
+        await archived(world, lake)
+        await worker.kill()
+        world.write(5)  # Nobody reads them.
+        world.source.split(FIRST)
+        await asyncio.sleep(LONGER_S)
+        world.write(10, keys=10)
+        if not is_away_at_first:
+            world.peer.fault = None
+        last = Worker(world, "b", LinkSettings(), lake=lake)
+        if is_away_at_first:
+            await asyncio.sleep(300)
+            world.peer.fault = None
+        await until(lambda: len(world.stored()) == 60)
+        await asyncio.sleep(300)
+        into_lake, counts = last.status(INTO_LAKE)["counts"], last.status()["counts"]
+        await last.kill()
+        assert set(world.stored()) == {*range(50), *range(55, 65)}
+        assert into_lake[GONE] == 1
+        assert counts.get(GONE, 0) + counts.get(PERHAPS, 0) >= 1
+
+    in_virtual_time(history())
+
+
+class Sparse(MemorySource):
+    """As Kinesis does, its iterators give empty pages before they come to what follows."""
+
+    async def open(self, shard: ShardId, position: Position) -> Cursor:
+        cursor = await super().open(shard, position)
+        return replace(cursor, token=f"2 {cursor.token}")
+
+    async def read(self, cursor: Cursor, records_max: int) -> Page:
+        left, _, token = cursor.token.partition(" ")
+        if left != "0":
+            return Page((), replace(cursor, token=f"{int(left) - 1} {token}"), 60_000)
+        page = await super().read(replace(cursor, token=token), records_max)
+        return replace(page, next=page.next and replace(page.next, token=f"0 {page.next.token}"))
+
+
+def test_empty_pages_on_the_way_back_into_the_stream_end() -> None:
+    async def history() -> None:
+        shelf = Shelf(20, archived=15)
+        await shelf.fill()
+        shelf.continued._source = Sparse(shelf.world.source)
+        shelf.world.source.trim(FIRST, 12)
+        cursor: Cursor | None = await shelf.continued.open(FIRST, After(shelf.sequences[0]))
+        found: list[int] = []
+        for _ in range(100):
+            assert cursor is not None
+            page = await shelf.continued.read(cursor, 4)
+            found += shelf.number(page)
+            cursor = page.next
+        assert found == list(range(2, 21))
+
+    in_virtual_time(history())
+
+
+def test_a_link_that_came_to_the_tip_by_the_lake_alone_is_said_to_have_left_it() -> None:
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        await fallen_behind(world, lake)
+        world.peer.fault = None
+        with capture_logs() as told:
+            worker = Worker(world, "b", LinkSettings(), lake=lake)
+            await until(lambda: len(world.stored()) == 90)
+            await asyncio.sleep(3600)
+        status = worker.status()
+        await worker.kill()
+        assert status["lag_ms"] == 0
+        assert "from_lake" not in status["shards"][FIRST]
+        assert len(named(told, "shard.left_lake")) == 1
+
+    in_virtual_time(history())
+
+
+def test_a_link_that_can_not_read_the_lake_does_not_look_as_if_it_were_at_the_tip() -> None:
+    """The shared reader is there, for the link into the lake."""
+
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        await fallen_behind(world, lake)
+        world.peer.fault = None
+        lake.objects = {name: body[:-9] for name, body in lake.objects.items()}
+        worker = Worker(world, "b", LinkSettings(), lake=lake)
+        await asyncio.sleep(60)
+        lag_ms = worker.status()["lag_ms"]
+        await worker.kill()
+        assert lag_ms is None or lag_ms > HOUR_S * 1000
+
+    in_virtual_time(history())
