@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from replicator.aws.never_read_back import NeverReadBack
 from replicator.aws.s3_objects import put_object
-from replicator.core.lake import NDJSON, LakeFormat, LakeObject, in_ndjson, objects_of
+from replicator.core.lake import NDJSON, Archived, LakeFormat, LakeObject, events_in, objects_of
 from replicator.core.model import SourceName
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Refused, StoreUnavailable
@@ -97,11 +97,11 @@ class S3LakeReader:
                 return names
             request["ContinuationToken"] = page["NextContinuationToken"]
 
-    async def load(self, name: str) -> bytes:
+    async def events(self, name: str) -> Sequence[Archived]:
         reply = await self._told(name, self._client.get_object(Bucket=self._bucket, Key=f"{self._prefix}{name}"))
         body: bytes = await self._told(name, reply["Body"].read())
         # Megabytes may be taken apart here, which would hold up the event loop.
-        return await asyncio.to_thread(in_ndjson, name, body, self._formats)
+        return await asyncio.to_thread(events_in, name, body, self._formats)
 
     async def _told(self, name: str, call: Awaitable[Any]) -> Any:
         try:

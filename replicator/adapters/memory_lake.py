@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from replicator.aws.never_read_back import NeverReadBack
-from replicator.core.lake import NDJSON, LakeFormat, in_ndjson, objects_of
+from replicator.core.lake import NDJSON, Archived, LakeFormat, events_in, objects_of
 from replicator.core.model import SourceName
 from replicator.core.peer_clock import PeerTime
 from replicator.errors import Refused, StoreUnavailable, TransientError
@@ -35,12 +35,12 @@ class MemoryLake(NeverReadBack):
     async def names(self, prefix: str) -> Sequence[str]:
         return [name for name in self.objects if name.startswith(prefix)]
 
-    async def load(self, name: str) -> bytes:
+    async def events(self, name: str) -> Sequence[Archived]:
         try:
             body = self.objects[name]
         except KeyError as exc:
             raise StoreUnavailable(f"there is no object {name}") from exc
-        return in_ndjson(name, body, self._formats)
+        return events_in(name, body, self._formats)
 
     async def peer_time(self) -> PeerTime:
         return PeerTime(0, 0, 0.0)

@@ -29,8 +29,6 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 DIGEST_BYTES = 8
 COMPRESSION = 6
-UNCOMPRESSED = 0
-"""For gzip that nobody stores."""
 INSTALL_PARQUET = "pip install 'region-replicator[parquet]'"
 """What brings the optional format to a machine."""
 
@@ -202,24 +200,21 @@ def hour_prefix(source: SourceName, region: Region, hour: int) -> str:
     return f"{origin_prefix(source, region)}{_hour(hour)}/"
 
 
-def events_of(body: bytes) -> Iterator[Archived]:
-    """The events of an object in NDJSON, in its order. Raises ValueError when it is none of ours, or cut short."""
-    for line in NDJSON.unpack(body):
-        yield decode_line(line)
+def events_of(body: bytes, lake_format: LakeFormat = NDJSON) -> Iterator[Archived]:
+    """The events of an object, in its order. Raises ValueError when it is none of ours, or cut short."""
+    return map(decode_line, lake_format.unpack(body))
 
 
-def in_ndjson(name: str, body: bytes, formats: Iterable[LakeFormat]) -> bytes:
-    """What is stored under ``name``, as `events_of` takes it. ``formats``: which there may be beside NDJSON.
+def events_in(name: str, body: bytes, formats: Iterable[LakeFormat]) -> list[Archived]:
+    """The events of the object of this name. ``formats``: which there may be beside NDJSON.
 
-    What is of none of them is given as it is, and `events_of` says so. Raises StoreUnavailable for what is damaged.
+    Raises StoreUnavailable for what is damaged.
     """
-    for each in formats:
-        if name.endswith(each.suffix):
-            try:
-                return gzip.compress(b"".join(each.unpack(body)), UNCOMPRESSED, mtime=0)
-            except ValueError as exc:
-                raise StoreUnavailable(f"lake object {name} can't be read: {exc}", code="bad_object") from exc
-    return body
+    lake_format = next((each for each in formats if name.endswith(each.suffix)), NDJSON)
+    try:
+        return list(events_of(body, lake_format))
+    except ValueError as exc:
+        raise StoreUnavailable(f"lake object {name} can't be read: {exc}", code="bad_object") from exc
 
 
 class Run(Struct, frozen=True, order=True):

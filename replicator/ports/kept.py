@@ -5,6 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from replicator.core.lake import Archived
 from replicator.core.model import (
     LinkName,
 )
@@ -66,12 +67,12 @@ class QuarantineReader(Protocol):
 
 
 class LakeReader(Protocol):
-    """What a replay asks a lake. Every method raises StoreUnavailable."""
+    """What a replay asks a lake. Every method raises StoreUnavailable, for an object that is damaged too."""
 
     async def names(self, prefix: str) -> Sequence[str]:
         """Of all objects that begin so; without what all names of the lake begin with."""
         ...
 
-    async def load(self, name: str) -> bytes:
-        """As `core.lake.events_of` takes it, whatever format it is stored in."""
+    async def events(self, name: str) -> Sequence[Archived]:
+        """Of one object, in its order, whatever format it is stored in."""
         ...

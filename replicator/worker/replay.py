@@ -18,7 +18,7 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from replicator.core.lake import Archived, Run, day_prefixes, events_of, is_within, run_of
+from replicator.core.lake import Archived, Run, day_prefixes, is_within, run_of
 from replicator.core.model import After, LinkName, Position, Record, Region, Shard, ShardEnd, ShardId, SourceName
 from replicator.errors import StoreUnavailable
 from replicator.ports import Cursor, LakeReader, Page, SourceInfo
@@ -78,26 +78,30 @@ class Lake:
         self._regions = regions
         self._chosen = chosen
         self._objects = 0
-        self._unopened: list[deque[Run]] = []
+        self._opened = 0
 
     @property
     def part(self) -> float:
         """Of the objects that may hold what is chosen, so many are opened, from 0 to 1."""
-        return 1 - sum(map(len, self._unopened)) / self._objects if self._objects else 0.0
+        return self._opened / self._objects if self._objects else 0.0
 
     async def events(self) -> AsyncIterator[Archived]:
         """All that are chosen, each once, shard by shard in order. Raises StoreUnavailable."""
         runs = deque(await self._runs())
-        self._objects = len(runs)
+        self._objects, self._opened = len(runs), 0
         while runs:
             shard = (runs[0].incarnation, runs[0].shard)
             of_shard: deque[Run] = deque()
-            self._unopened = [runs, of_shard]
             while runs and (runs[0].incarnation, runs[0].shard) == shard:
                 of_shard.append(runs.popleft())
-            async for event in merged(self._reader, _each(of_shard)):
+            async for event in merged(self._reader, self._opening(of_shard)):
                 if self._chosen.has(event.at_ms, event.data):
                     yield event
+
+    async def _opening(self, runs: deque[Run]) -> AsyncIterator[Run]:
+        while runs:
+            self._opened += 1
+            yield runs.popleft()
 
     async def _runs(self) -> Sequence[Run]:
         """Shards in the order they were made in (their names count up), so parents before children."""
@@ -108,11 +112,6 @@ class Lake:
                 names = await self._reader.names(prefix)
                 found += [run for name in names if (run := run_of(name)) and is_within(name, since_ms, until_ms)]
         return sorted(found)
-
-
-async def _each(runs: deque[Run]) -> AsyncIterator[Run]:
-    while runs:
-        yield runs.popleft()
 
 
 async def merged(reader: LakeReader, runs: AsyncIterator[Run]) -> AsyncIterator[Archived]:
@@ -126,7 +125,7 @@ async def merged(reader: LakeReader, runs: AsyncIterator[Run]) -> AsyncIterator[
     while following is not None or heads:
         while following is not None and (not heads or following.first <= heads[0][0]):
             opened += 1
-            _push(heads, opened, await _open(reader, following.name))
+            _push(heads, opened, iter(await reader.events(following.name)))
             following = await anext(runs, None)
         if not heads:
             return
@@ -135,14 +134,6 @@ async def merged(reader: LakeReader, runs: AsyncIterator[Run]) -> AsyncIterator[
         if (sequence, sub_sequence) != last:
             last = (sequence, sub_sequence)
             yield event
-
-
-async def _open(reader: LakeReader, name: str) -> Iterator[Archived]:
-    body = await reader.load(name)
-    try:
-        return iter(await asyncio.to_thread(lambda: list(events_of(body))))
-    except ValueError as exc:
-        raise StoreUnavailable(f"lake object {name} can't be read: {exc}", code="bad_object") from exc
 
 
 def _push(

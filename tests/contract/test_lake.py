@@ -16,7 +16,7 @@ from replicator.adapters.lake_parquet import PARQUET
 from replicator.adapters.lake_s3 import S3Lake, S3LakeReader
 from replicator.adapters.memory_lake import MemoryLake
 from replicator.aws.session import AwsSession
-from replicator.core.lake import NDJSON, Archived, LakeFormat, encode_line, events_of
+from replicator.core.lake import NDJSON, Archived, LakeFormat, encode_line
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.errors import Misconfigured, StoreUnavailable, TransientError
 from replicator.ports import Entry, LakeReader, Sink, SinkLimits
@@ -114,7 +114,7 @@ async def test_what_is_read_are_the_lines_as_they_were_given(lake: Sides) -> Non
     entries = [entry(number) for number in range(3)]
     await writer.put(entries)
     [name] = await reader.names("")
-    found = [encode_line(event) for event in events_of(await reader.load(name))]
+    found = [encode_line(event) for event in await reader.events(name)]
     assert found == [each.data for each in entries]
 
 
@@ -175,11 +175,11 @@ async def test_a_reader_finds_all_names_of_a_prefix_and_loads_what_was_put(lake:
     assert sorted(names) == sorted(name for name in found if "us-east-1" in name)
     assert len(names) == 5
     for name in names:
-        [event] = events_of(await reader.load(name))
+        [event] = await reader.events(name)
         assert [str(event.sequence)] == sequences(name, found[name])
     assert list(await reader.names("payments/")) == []
 
 
 async def test_an_object_that_is_not_there_is_unavailable_and_named(lake: Sides) -> None:
     with pytest.raises(StoreUnavailable, match="orders/gone"):
-        await lake[1].load("orders/gone")
+        await lake[1].events("orders/gone")

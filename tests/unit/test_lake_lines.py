@@ -22,8 +22,8 @@ from replicator.core.lake import (
     LakeObject,
     decode_line,
     encode_line,
+    events_in,
     events_of,
-    in_ndjson,
     objects_of,
 )
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
@@ -45,7 +45,7 @@ both_formats = pytest.mark.parametrize("lake_format", [NDJSON, PARQUET], ids=["n
 
 def inside(held: LakeObject) -> list[Archived]:
     """What is read again of an object."""
-    return list(events_of(in_ndjson(held.name, held.body(), [PARQUET])))
+    return events_in(held.name, held.body(), [PARQUET])
 
 
 def stored(table: pyarrow.Table) -> bytes:
@@ -175,7 +175,7 @@ def test_parquet_cut_short_anywhere_is_an_error_that_names_it() -> None:
         with pytest.raises(
             StoreUnavailable, match=r"orders/.*\.parquet can't be read: not Parquet of a lake, or not all"
         ):
-            in_ndjson(held.name, held.body()[:length], [PARQUET])
+            events_in(held.name, held.body()[:length], [PARQUET])
 
 
 @given(at=st.integers(0, len(PACKED) - 1), flipped=st.integers(1, 255))
@@ -234,4 +234,4 @@ def test_without_pyarrow_it_is_said_how_to_install_it(monkeypatch: pytest.Monkey
     with pytest.raises(
         StoreUnavailable, match=r"a\.parquet can't be read: .*pip install 'region-replicator\[parquet\]'"
     ):
-        in_ndjson("a.parquet", PACKED, [PARQUET])
+        events_in("a.parquet", PACKED, [PARQUET])
