@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from replicator.core.claims import DONE
 from replicator.core.convergence import CONFLICT
 from replicator.core.lending import Account
-from replicator.core.model import Checkpoint, ClaimMark, Position, ShardEnd, ShardId, position_text
+from replicator.core.model import Checkpoint, Position, ShardEnd, ShardId, position_text
 from replicator.core.watermark import furthest
 from replicator.errors import PoisonEvent, TransientError
 from replicator.ports import Queue
@@ -322,15 +322,13 @@ class Channel:
         checkpoint = self.checkpoint()
         if not self._may_attempt or not is_quiet or self._heritage.floor_ms is not None:
             return checkpoint
-        partly = self._settlement.partly_done
-        session = self._claiming.session
-        released: ClaimMark | None = NOTHING_OPEN
-        if partly:
-            ours = [span for span in partly if span.is_marked and span.session is session and not span.has_former_marks]
-            oldest_s = min([span.marked_s for span in ours], default=0.0)
-            age_ms = round((asyncio.get_running_loop().time() - oldest_s) * 1000)
-            released = self._claiming.mark(age_ms) if len(ours) == len(partly) else None
-        return replace(checkpoint, released=released)
+        partly, session = self._settlement.partly_done, self._claiming.session
+        if not partly:
+            return replace(checkpoint, released=NOTHING_OPEN)
+        if not all(span.is_marked and span.session is session and not span.has_former_marks for span in partly):
+            return checkpoint
+        age_ms = round((_now_s() - min([span.marked_s for span in partly])) * 1000)
+        return replace(checkpoint, released=self._claiming.mark(age_ms))
 
     async def forget(self) -> None:
         await self._claiming.forget()
