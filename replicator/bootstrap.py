@@ -30,7 +30,7 @@ from replicator.bootstrap_sinks import Paces, Writers, for_tables
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config, link_name
 from replicator.config_sinks import S3SinkConfig
-from replicator.config_sources import KinesisSourceConfig, SourceConfig
+from replicator.config_sources import KinesisSourceConfig
 from replicator.core.lake import LAKE
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import Region, SourceName, TrimHorizon
@@ -38,7 +38,6 @@ from replicator.core.tag import TagKeys
 from replicator.errors import ConfigError
 from replicator.ports import Quarantine, Sink
 from replicator.tuning import tune_process
-from replicator.worker.lake_shard import HubLake
 from replicator.worker.link import Link, LinkSettings
 from replicator.worker.redrive import RedriveSource, Stays, Unskimmed
 from replicator.worker.replay import ReplaySource
@@ -164,23 +163,6 @@ async def redrive_service(config: Config, region: Region, redrive: Redrive) -> A
         yield await _Builder(config, region, worker, telemetry, stack).service(redrive)
 
 
-def _from_stream(setup: SourceSetup, redrive: Redrive, source: StreamReplay) -> SourceSetup:
-    """The same source once more, of which another part is read."""
-    share = source.share
-    a_read = share.records_per_read(setup.log.records_per_read)
-    return replace(
-        setup,
-        name=redrive.name,
-        source=source,
-        start=lambda _: source.start,
-        log=replace(setup.log, records_per_read=a_read, reads_per_s=share.reads_per_s),
-        sent_since_ms=redrive.sent_since_ms,
-        replays=redrive.origin,
-        event_format=Unskimmed(setup.event_format),
-        replay_id=redrive.replay_id,
-    )
-
-
 class _Builder:
     """Makes the parts of one worker; what must be closed goes on the stack."""
 
@@ -213,7 +195,7 @@ class _Builder:
         )
         if redrive is None:
             sources = [
-                await self._source(SourceName(name), peers, http)
+                await self._continued(await self._source(SourceName(name), peers, http))
                 for name in config.sources
                 if (peers := config.peers(name, self._region, topologies))
             ]
@@ -273,32 +255,35 @@ class _Builder:
             log,
             is_home=is_home,
             queue=reader.queue,
-            lake=await self._hub_lake(name, source),
         )
 
-    async def _hub_lake(self, name: SourceName, source: SourceConfig) -> HubLake | None:
+    async def _continued(self, setup: SourceSetup) -> SourceSetup:
+        """With the lake from which a live source goes on, where there is one."""
+        source = self._config.sources[setup.name]
         if not isinstance(source, KinesisSourceConfig) or source.continue_from is None:
-            return None
-        lake = open_hub_lake(self._config, self._region, name, source.continue_from, self._aws)
-        return await self._stack.enter_async_context(lake)
+            return setup
+        lake = open_hub_lake(self._config, self._region, setup.name, source.continue_from, self._aws)
+        return replace(setup, lake=await self._stack.enter_async_context(lake))
 
     async def _redrive(self, redrive: Redrive, http: aiohttp.ClientSession) -> SourceSetup:
+        """The source of the link once more, of which something else is read."""
         setup = await self._source(redrive.origin, [redrive.peer], http)
-        if isinstance(redrive.source, StreamReplay):
-            return _from_stream(setup, redrive, redrive.source)
-        a_read = max(1, min(REDRIVEN_A_READ, round(redrive.events_per_s / READS_OF_RATE)))
-        return replace(
+        setup = replace(
             setup,
             name=redrive.name,
             source=redrive.source,
-            queue=redrive.source,
             event_format=Unskimmed(setup.event_format),
-            start=lambda _: TrimHorizon(),
-            lake=None,
-            log=replace(setup.log, records_per_read=a_read, reads_per_s=redrive.events_per_s / a_read),
             sent_since_ms=redrive.sent_since_ms,
             replay_id=redrive.replay_id,
         )
+        if isinstance(redrive.source, StreamReplay):
+            start, share = redrive.source.start, redrive.source.share
+            a_read = share.records_per_read(setup.log.records_per_read)
+            log = replace(setup.log, records_per_read=a_read, reads_per_s=share.reads_per_s)
+            return replace(setup, start=lambda _: start, log=log, replays=redrive.origin)
+        a_read = max(1, min(REDRIVEN_A_READ, round(redrive.events_per_s / READS_OF_RATE)))
+        log = replace(setup.log, records_per_read=a_read, reads_per_s=redrive.events_per_s / a_read)
+        return replace(setup, start=lambda _: TrimHorizon(), log=log, queue=redrive.source)
 
     async def _link(self, name: SourceName, peer: Region, writers: Writers) -> Link:
         config = self._config

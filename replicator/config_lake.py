@@ -28,15 +28,20 @@ def unwritable(document: Document) -> Iterator[Problem]:
             yield Problem(document.value_place(path), f"{dotted(path)}: {message}")
 
 
-def _named(document: Document, config: Config) -> Iterator[Problem]:
+def which_lakes(config: Config, instead: str = "") -> str:
+    """How a complaint about a lake ends: with those there are, or with what to do ``instead``."""
     of_kind = [name for name, sink in config.sinks.items() if isinstance(sink, S3SinkConfig)]
-    there_is = f"; there is: {', '.join(of_kind)}" if of_kind else ", and there is none"
+    return f"; there is: {', '.join(of_kind)}" if of_kind else f", and there is none{instead}"
+
+
+def _named(document: Document, config: Config) -> Iterator[Problem]:
     for name, source in config.sources.items():
         lake = getattr(source, "lake", None)
-        if lake is not None and lake not in of_kind:
+        if lake is not None and not isinstance(config.sinks.get(lake), S3SinkConfig):
             path = ("sources", name, "lake")
-            yield Problem(document.value_place(path), f"{dotted(path)}: a lake is a sink of kind s3{there_is}")
-        if source.sink in of_kind:
+            message = f"a lake is a sink of kind s3{which_lakes(config)}"
+            yield Problem(document.value_place(path), f"{dotted(path)}: {message}")
+        if isinstance(config.sinks.get(source.sink), S3SinkConfig):
             path = ("sources", name, "sink")
             yield Problem(
                 document.value_place(path),
@@ -52,9 +57,7 @@ def _continued(document: Document, config: Config) -> Iterator[Problem]:
             continue
         path = ("sources", name, "continue_from")
         if not isinstance(config.sinks.get(chosen), S3SinkConfig):
-            of_kind = [sink for sink, value in config.sinks.items() if isinstance(value, S3SinkConfig)]
-            there_is = f"; there is: {', '.join(of_kind)}" if of_kind else ", and there is none"
-            message = f"it names a lake, a sink of kind s3{there_is}"
+            message = f"it names a lake, a sink of kind s3{which_lakes(config)}"
         elif lake is None:
             message = f"nothing of this source goes into '{chosen}'; write lake: {chosen} beside it"
         else:

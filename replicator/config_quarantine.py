@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from replicator.config import Config
+from replicator.config_lake import which_lakes
 from replicator.config_sinks import S3SinkConfig, SqsSinkConfig
 from replicator.config_sources import SqsSourceConfig
 from replicator.config_yaml import Document, Path, Problem
@@ -23,8 +24,7 @@ def quarantine(document: Document, config: Config) -> Iterator[Problem]:
 def _lake(document: Document, config: Config, name: str) -> Iterator[Problem]:
     sink = config.sinks.get(name)
     if not isinstance(sink, S3SinkConfig):
-        of_kind = [name for name, sink in config.sinks.items() if isinstance(sink, S3SinkConfig)]
-        there_is = f"; there is: {', '.join(of_kind)}" if of_kind else ", and there is none; name an s3_bucket"
+        there_is = which_lakes(config, "; name an s3_bucket")
         yield Problem(document.value_place(LAKE_PATH), f"quarantine.lake: a lake is a sink of kind s3{there_is}")
         return
     ours = config.quarantine.s3_prefix
