@@ -206,7 +206,8 @@ class TagKeys:
         if current not in keys:
             raise ValueError(f"the current tag key {current!r} is none of {', '.join(sorted(keys))}")
         self._current = current
-        self._keys = dict(keys)
+        # To be copied: a key that has been taken in is half of what a short text costs.
+        self._keys = {key_id: hmac.new(secret, digestmod="sha256") for key_id, secret in keys.items()}
 
     def sign(self, tag: Tag) -> Tag:
         """The tag with a signature under the current key."""
@@ -232,10 +233,10 @@ class TagKeys:
         if signature is None:
             raise PoisonEvent("unsigned", "this region takes signed tags only")
         key_id, _, mac = signature.partition(".")
-        secret = self._keys.get(key_id)
-        if secret is None:
+        key = self._keys.get(key_id)
+        if key is None:
             raise PoisonEvent("unknown_tag_key", f"the tag is signed with key {key_id[:16]!r}")
-        if not hmac.compare_digest(mac.encode("utf-8", "replace"), _mac(secret, text).encode()):
+        if not hmac.compare_digest(mac.encode("utf-8", "replace"), _mac(key, text).encode()):
             raise PoisonEvent("bad_signature", f"the tag's signature under key {key_id!r} does not match")
 
 
@@ -244,7 +245,8 @@ def _signed_text(tag: Tag) -> bytes:
     return _encoder.encode((VERSION, tag.generation, _origin_fields(tag.origin), tag.event_id, tag.path))
 
 
-def _mac(secret: bytes, text: bytes) -> str:
-    """Truncated HMAC-SHA256 (RFC 2104, section 5)."""
-    digest = hmac.digest(secret, text, "sha256")[:MAC_BYTES]
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+def _mac(key: hmac.HMAC, text: bytes) -> str:
+    """Truncated HMAC-SHA256 (RFC 2104, section 5). ``key`` is left as it is."""
+    mac = key.copy()
+    mac.update(text)
+    return urlsafe_b64encode(mac.digest()[:MAC_BYTES]).rstrip(b"=").decode()

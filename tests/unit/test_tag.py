@@ -1,6 +1,8 @@
 """The tag: what is written is read back, what is damaged or forged is poison, never a guess."""
 
+import base64
 import contextlib
+import hmac
 import json
 
 import msgspec
@@ -89,6 +91,13 @@ def test_another_version_is_named_and_a_new_field_of_ours_is_not_minded() -> Non
     fields = json.loads(encode_tag(A_TAG))
     assert reason_of(json.dumps({**fields, "v": 2}).encode()) == "unknown_tag_version"
     assert decode_tag(json.dumps({**fields, "later": [1]}).encode()) == A_TAG
+
+
+def test_a_signature_is_truncated_hmac_sha256_of_the_tags_fixed_part_as_json() -> None:
+    place = '["us-east-1","orders","17","shardId-000000000000","49",0]'
+    text = f'[1,3,{place},"e-1",["us-east-1","eu-west-1"]]'
+    mac = base64.urlsafe_b64encode(hmac.digest(b"a secret of the tests", text.encode(), "sha256")[:16]).decode()
+    assert [KEYS.sign(A_TAG).signature for _ in range(2)] == [f"k1.{mac.rstrip('=')}"] * 2
 
 
 def test_a_signature_holds_under_old_and_new_keys() -> None:
