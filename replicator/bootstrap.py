@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import aiohttp
 import structlog
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,8 +19,8 @@ from replicator.adapters.logs import configure_logs
 from replicator.adapters.redis_claims import RedisClaims, connect
 from replicator.adapters.status_http import status_server
 from replicator.adapters.telemetry import OtelTelemetry
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import http_session
 from replicator.bootstrap_claim_check import claim_checked
 from replicator.bootstrap_egress import egress_of
 from replicator.bootstrap_lake import lake_settings, open_hub_lake, open_lake
@@ -182,7 +181,7 @@ class _Builder:
         """Of all sources, or of one redrive."""
         config = self._config
         self._stack.push_async_callback(self._aws.close)
-        http = await self._stack.enter_async_context(http_session(CONNECTIONS_MAX + for_tables(config, self._region)))
+        http = await self._stack.enter_async_context(HttpPool(CONNECTIONS_MAX + for_tables(config, self._region)))
         claims = self._claims()
         self._stack.push_async_callback(claims.close)
         topologies = config.topologies()
@@ -231,7 +230,7 @@ class _Builder:
         check_quarantine(self._config, self._region)
         return await self._stack.enter_async_context(open_quarantine(self._config, self._region, self._aws))
 
-    async def _source(self, name: SourceName, peers: list[Region], http: aiohttp.ClientSession) -> SourceSetup:
+    async def _source(self, name: SourceName, peers: list[Region], http: HttpPool) -> SourceSetup:
         source, limits = self._config.sources[name], self._config.limits
         is_home = not isinstance(source, KinesisSourceConfig)
         reader = await Readers(self._config, self._region, self._aws, http).reader(source)
@@ -265,7 +264,7 @@ class _Builder:
         lake = open_hub_lake(self._config, self._region, setup.name, source.continue_from, self._aws)
         return replace(setup, lake=await self._stack.enter_async_context(lake))
 
-    async def _redrive(self, redrive: Redrive, http: aiohttp.ClientSession) -> SourceSetup:
+    async def _redrive(self, redrive: Redrive, http: HttpPool) -> SourceSetup:
         """The source of the link once more, of which something else is read."""
         setup = await self._source(redrive.origin, [redrive.peer], http)
         setup = replace(

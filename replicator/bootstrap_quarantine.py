@@ -10,9 +10,10 @@ from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_s3 import S3Quarantine
 from replicator.adapters.quarantine_sqs import SqsQuarantine
 from replicator.adapters.sqs_sink import SqsSink
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
 from replicator.aws.sqs_api import PREFIX, SERVICE, SqsApi
-from replicator.aws.transport import JSON_1_0, JsonApi, http_session
+from replicator.aws.transport import JSON_1_0, JsonApi
 from replicator.config import Config
 from replicator.config_sinks import S3SinkConfig
 from replicator.core.model import LinkName, Region
@@ -33,7 +34,7 @@ async def open_quarantine(config: Config, region: Region, aws: AwsSession) -> As
         if queue is None:
             yield place
             return
-        async with http_session(CONNECTIONS_MAX) as http:
+        async with HttpPool(CONNECTIONS_MAX) as http:
             url = await aws.endpoint(SERVICE, region, config.regions[region].endpoints.sqs)
             calls = JsonApi(http, aws, service=SERVICE, region=region, url=url, prefix=PREFIX, content_type=JSON_1_0)
             api = SqsApi(calls, queue, config.limits.request_timeout_s)

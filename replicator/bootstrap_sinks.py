@@ -1,12 +1,11 @@
 """The composition root's part for sinks: from what the configuration says of one to what writes it in a peer."""
 
-import aiohttp
-
 from replicator.adapters.dynamodb_sink import PUTS_MAX, DynamoDbSink
 from replicator.adapters.eventbridge_sink import EventBridgeSink
 from replicator.adapters.kinesis_sink import Bodies, KinesisSink
 from replicator.adapters.sqs_sink import SqsSink
 from replicator.aws import dynamodb_api, eventbridge_api, sqs_api
+from replicator.aws.http import HttpPool
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
@@ -54,7 +53,7 @@ class Writers:
         self,
         config: Config,
         aws: AwsSession,
-        http: aiohttp.ClientSession,
+        http: HttpPool,
         paces: Paces,
         event_format: Format,
         links: int,

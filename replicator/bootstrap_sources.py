@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 from msgspec import Struct
 
 from replicator.adapters.dynamodb_streams_source import DynamoDbStreamsSource
@@ -12,9 +11,10 @@ from replicator.adapters.sqs_source import SqsSource
 from replicator.aws import sqs_api
 from replicator.aws.dynamodb_streams_api import SERVICE as DYNAMODB
 from replicator.aws.dynamodb_streams_api import STREAMS_ENDPOINT, STREAMS_PREFIX, TABLE_PREFIX, DynamoDbStreamsApi
+from replicator.aws.http import HttpPool
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi, http_session
+from replicator.aws.transport import JSON_1_0, JSON_1_1, JsonApi
 from replicator.config import Config
 from replicator.config_sources import (
     CdcSourceConfig,
@@ -52,14 +52,14 @@ async def open_hub(config: Config, region: Region, source: SourceName) -> AsyncI
     if not isinstance(chosen, KinesisSourceConfig):
         hubs = [name for name, each in config.sources.items() if isinstance(each, KinesisSourceConfig)]
         raise ConfigError(f"sources.{source} is of kind {chosen.kind}: only hubs can be read again ({', '.join(hubs)})")
-    async with AwsSession() as aws, http_session(CONNECTIONS_MAX) as http:
+    async with AwsSession() as aws, HttpPool(CONNECTIONS_MAX) as http:
         yield await Readers(config, region, aws, http).reader(chosen)
 
 
 class Readers:
     """Of one region."""
 
-    def __init__(self, config: Config, region: Region, aws: AwsSession, http: aiohttp.ClientSession) -> None:
+    def __init__(self, config: Config, region: Region, aws: AwsSession, http: HttpPool) -> None:
         self._region = region
         self._endpoints = config.regions[region].endpoints
         self._timeout_s = config.limits.request_timeout_s

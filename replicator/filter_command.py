@@ -8,8 +8,8 @@ from msgspec import Struct, field
 from rich.console import Console
 from rich.table import Table
 
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import http_session
 from replicator.bootstrap import WallClock, tag_keys
 from replicator.bootstrap_egress import egress_of
 from replicator.bootstrap_sources import Reader, Readers
@@ -107,7 +107,7 @@ async def judged(config: Config, region: Region, link: str, *, since_s: float, e
     """Reads every shard of the link's hub from so long ago up to its tip. Raises ConfigError."""
     trial, found = _Trial(config, region, link), Judged()
     now_ms = int(time.time() * 1000)
-    async with AwsSession() as aws, http_session(16) as http:
+    async with AwsSession() as aws, HttpPool(16) as http:
         reader = await Readers(config, region, aws, http).reader(config.sources[trial.source])
         try:
             incarnation = (await reader.source.describe()).incarnation

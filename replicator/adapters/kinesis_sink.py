@@ -152,7 +152,7 @@ class KinesisSink:
         return found
 
 
-def _results(body: bytes, count: int) -> Sequence[str | None]:
+def _results(body: bytes | bytearray, count: int) -> Sequence[str | None]:
     """Per entry the error code. The entries of a request that stored all are not looked at. Raises ValueError."""
     failed = _failures.decode(body).failed_record_count
     if failed == 0:

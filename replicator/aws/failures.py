@@ -65,7 +65,7 @@ LATE = "late"
 class ServiceError(Refused):
     """A refusal of the request itself; ``code`` is the vendor's, ``body`` its whole answer."""
 
-    def __init__(self, code: str, message: str, body: bytes = b"") -> None:
+    def __init__(self, code: str, message: str, body: bytes | bytearray = b"") -> None:
         super().__init__(message)
         self.code = code
         self.body = body
@@ -89,7 +89,7 @@ class Answer(Struct, frozen=True):
     """What came back. ``error_type`` is the header x-amzn-errortype, ``date_ms`` the header Date."""
 
     status: int
-    body: bytes
+    body: bytes | bytearray
     error_type: str = ""
     date_ms: int | None = None
 

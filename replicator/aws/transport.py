@@ -5,31 +5,29 @@ no effect; what an answer means stands in `failures`; without one a write is in 
 """
 
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import Payload
 from msgspec import Struct
 
 from replicator.aws.failures import EXPIRED, Answer, Asked, ServiceError, failure, unknown_effect
+from replicator.aws.http import Address, HttpPool, NoAnswer
 from replicator.aws.session import AwsSession
 from replicator.aws.signer import Credentials, Signer, body_hash
 from replicator.errors import Misconfigured, TransientError
 
-__all__ = ["JSON_1_0", "JSON_1_1", "JsonApi", "Reply", "ServiceError", "decoded", "http_session"]
+__all__ = ["JSON_1_0", "JSON_1_1", "JsonApi", "Reply", "ServiceError", "decoded"]
 
 JSON_1_1 = "application/x-amz-json-1.1"
 JSON_1_0 = "application/x-amz-json-1.0"
 """Of DynamoDB and its streams; a service takes its own."""
 T = TypeVar("T")
-
-CONNECT_S = 3.0
-KEEPALIVE_S = 15.0
-"""Idle connections are closed after this, before most load balancers close them under a request."""
+HEAD_END = "accept-encoding: identity\r\nuser-agent: replicator\r\n\r\n"
+"""Nothing is decompressed, so nothing compressed may be offered."""
 
 
 class Reply(Struct, frozen=True):
@@ -38,7 +36,7 @@ class Reply(Struct, frozen=True):
     It was made between ``sent_s`` and ``received_s`` of `time.monotonic`.
     """
 
-    body: bytes
+    body: bytes | bytearray
     date_ms: int | None
     sent_s: float
     received_s: float
@@ -53,41 +51,12 @@ class _Call(Struct, frozen=True):
     signed_s: float | None
 
 
-class _Body(aiohttp.BytesPayload):
-    """Bytes, and whether any of them may have left. Reused connections can fail before that."""
-
-    def __init__(self, value: bytes, content_type: str) -> None:
-        # The parent's own __init__ warns above 1 MiB; PutRecords bodies are larger by design.
-        Payload.__init__(self, value, content_type=content_type)
-        self._size = len(value)
-        self.has_left = False
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        self.has_left = True
-        await super().write(writer)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self.has_left = True
-        await super().write_with_length(writer, content_length)
-
-
-def http_session(connections_max: int) -> aiohttp.ClientSession:
-    """The connection pool that all APIs of a process share; the caller closes it."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=KEEPALIVE_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        # Nothing is decompressed, so nothing compressed may be offered.
-        headers={"Accept-Encoding": "identity"},
-        auto_decompress=False,
-    )
-
-
 class JsonApi:
     """Calls of one service in one region. ``url`` has no path: requests are signed for "/"."""
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
+        http: HttpPool,
         session: AwsSession,
         *,
         service: str,
@@ -98,11 +67,11 @@ class JsonApi:
     ) -> None:
         self._http = http
         self._session = session
-        self._url = url.rstrip("/") + "/"
+        self._address = Address.of(url)
         self._prefix = prefix
         self._where = f"{service} in {region}"
         self._content_type = content_type
-        self._signer = Signer(host_of(self._url), region, service, content_type)
+        self._signer = Signer(host_of(url), region, service, content_type)
 
     async def call(
         self,
@@ -141,26 +110,30 @@ class JsonApi:
         target = f"{self._prefix}.{call.operation}"
         headers = self._signer.headers(target, call.sha256, signed_s, credentials)
         asked = Asked(call.operation, self._where, call.is_write, int(now_s * 1000), call.signed_s is not None)
-        answer = await self._send(asked, _Body(call.body, self._content_type), headers, call.timeout_s)
+        answer = await self._send(asked, self._head(headers, len(call.body)), call.body, call.timeout_s)
         if answer.status != 200:
             raise failure(asked, answer)
         return Reply(answer.body, answer.date_ms, sent_s, time.monotonic())
 
-    async def _send(self, asked: Asked, body: _Body, headers: dict[str, str], timeout_s: float) -> Answer:
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
+    def _head(self, headers: Mapping[str, str], body_bytes: int) -> bytes:
+        told = "".join(headers.values())
+        if not (told.isascii() and told.isprintable()):
+            text = f"{self._where}: the credentials have characters that no request may have, such as a line break"
+            raise Misconfigured(text, code="bad_credentials")
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        return "\r\n".join(("POST / HTTP/1.1", *lines, f"content-length: {body_bytes}", HEAD_END)).encode()
+
+    async def _send(self, asked: Asked, head: bytes, body: bytes, timeout_s: float) -> Answer:
         try:
-            async with self._http.post(
-                self._url, data=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                content = await response.read()
-        except (aiohttp.ClientError, OSError) as exc:  # a TimeoutError is an OSError
-            what = f"{type(exc).__name__} {exc}".rstrip()
-            if body.has_left:
-                raise unknown_effect(asked, what) from exc
-            text = f"{asked.operation}: can't connect to {self._where}: {what}"
+            answered = await self._http.post(self._address, head, body, timeout_s)
+        except NoAnswer as exc:
+            if exc.has_left:
+                raise unknown_effect(asked, str(exc)) from exc
+            text = f"{asked.operation}: can't connect to {self._where}: {exc}"
             raise TransientError(text, code="connect") from exc
-        error_type = response.headers.get("x-amzn-errortype", "")
-        return Answer(response.status, content, error_type, _date_ms(response.headers.get("Date")))
+        headers = answered.headers
+        error_type = headers.get("x-amzn-errortype", "")
+        return Answer(answered.status, answered.body, error_type, _date_ms(headers.get("date")))
 
 
 def decoded(decoder: msgspec.json.Decoder[T], reply: Reply, service: str) -> T:
@@ -181,6 +154,7 @@ def host_of(url: str) -> str:
     return host if parts.port in (None, default) else f"{host}:{parts.port}"
 
 
+@lru_cache(maxsize=8)
 def _date_ms(text: str | None) -> int | None:
     if text is None:
         return None

@@ -11,10 +11,11 @@ import asyncio
 
 from msgspec import Raw, Struct, json
 
+from replicator.aws.http import HttpPool
 from replicator.aws.kinesis_api import GET_RECORDS_MAX, PREFIX, PUT_RECORDS_MAX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
 from replicator.aws.signer import body_hash
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import JsonApi
 from replicator.core.model import TrimHorizon
 from replicator.tuning import tune_process
 
@@ -73,7 +74,7 @@ async def main() -> None:
     options = parser.parse_args()
     head = b'{"StreamName":%s,"Records":[' % json.encode(options.stream)
     session = AwsSession()
-    async with http_session(100) as http, asyncio.TaskGroup() as group:
+    async with HttpPool(100) as http, asyncio.TaskGroup() as group:
 
         def relay(region: str, url: str) -> Relay:
             api = JsonApi(http, session, service=SERVICE, region=region, url=url, prefix=PREFIX)

@@ -12,9 +12,10 @@ import boto3
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.adapters.quarantine_sqs import SqsQuarantine
 from replicator.adapters.sqs_sink import SqsSink
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
 from replicator.aws.sqs_api import PREFIX, SERVICE, SqsApi
-from replicator.aws.transport import JSON_1_0, JsonApi, http_session
+from replicator.aws.transport import JSON_1_0, JsonApi
 
 REGION = "us-east-1"
 
@@ -60,7 +61,7 @@ async def opened_queue(
     """``url`` answers the quarantine in place of moto."""
     client: Any = boto3.client("sqs", region_name=REGION, endpoint_url=aws_url)
     client.create_queue(QueueName=name)
-    async with http_session(4) as http:
+    async with HttpPool(4) as http:
         calls = JsonApi(
             http,
             AwsSession(),

@@ -13,10 +13,11 @@ from quiet_wire import quiet_wire
 from replicator.adapters.kinesis_sink import KinesisSink
 from replicator.adapters.kinesis_source import KinesisSource
 from replicator.adapters.memory_stream import MemorySink, MemorySource, MemoryStream
+from replicator.aws.http import HttpPool
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import JsonApi
 from replicator.core.model import SequenceNumber, ShardId
 from replicator.errors import InDoubt, TransientError
 from replicator.ports import Entry, Sink, Source
@@ -139,6 +140,6 @@ async def open_stream(kind: str, shards: int, url: str, new_name: Callable[[str]
         return
     name = new_name("stream")
     boto3.client("kinesis", region_name=REGION, endpoint_url=url).create_stream(StreamName=name, ShardCount=shards)
-    async with http_session(8) as http:
+    async with HttpPool(8) as http:
         api = JsonApi(http, AwsSession(), service=SERVICE, region=REGION, url=url, prefix=PREFIX)
         yield OverHttp(url, name, KinesisApi(api, name, 5.0))

@@ -11,8 +11,8 @@ from test_eventbridge_sink import Bus
 from test_sqs_sink import Queue
 
 from replicator.adapters.telemetry import OtelTelemetry
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import http_session
 from replicator.bootstrap_claim_check import claim_checked
 from replicator.bootstrap_sinks import Paces, Writers
 from replicator.claim_check import pointer_of, verified
@@ -61,7 +61,7 @@ async def sink(kind: str, name: str, aws_url: str) -> AsyncIterator[Sink]:
     config = load("env:CHECKED", {"CHECKED": text})
     async with AsyncExitStack() as stack:
         aws = await stack.enter_async_context(AwsSession())
-        http = await stack.enter_async_context(http_session(4))
+        http = await stack.enter_async_context(HttpPool(4))
         telemetry = OtelTelemetry(region=HERE, worker="w")
         stack.callback(telemetry.close)
         writers = Writers(config, aws, http, Paces(1.0), make_format("json"), 1)

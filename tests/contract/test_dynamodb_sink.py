@@ -6,15 +6,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiohttp
 import boto3
 import pytest
 from json_stub import Answers, Stub, refusal, stub
 
 from replicator.adapters.dynamodb_sink import OTHER_SOURCE, PUTS_MAX, DynamoDbSink
 from replicator.aws.dynamodb_api import PREFIX, DynamoDbApi
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JSON_1_0, JsonApi, http_session
+from replicator.aws.transport import JSON_1_0, JsonApi
 from replicator.convergent import Writer
 from replicator.core.convergence import CONFLICT, NEVER_DOUBLED_MS, SUPERSEDED, Rule
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
@@ -76,8 +76,8 @@ class Table:
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with http_session(64) as opened:
+async def http() -> AsyncIterator[HttpPool]:
+    async with HttpPool(64) as opened:
         yield opened
 
 
@@ -85,7 +85,7 @@ Sinks = Callable[..., DynamoDbSink]
 
 
 @pytest.fixture
-def sink_at(http: aiohttp.ClientSession) -> Sinks:
+def sink_at(http: HttpPool) -> Sinks:
     def made(url: str, name: str = "t", timeout_s: float = 5.0, rule: Rule | None = None, **more: Any) -> DynamoDbSink:
         api = JsonApi(
             http, AwsSession(), service="dynamodb", region=REGION, url=url, prefix=PREFIX, content_type=JSON_1_0

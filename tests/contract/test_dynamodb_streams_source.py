@@ -11,8 +11,9 @@ from dynamodb_streams_endpoint import TABLE, TableStream, now_ms, serve
 
 from replicator.adapters.dynamodb_streams_source import DynamoDbStreamsSource
 from replicator.aws.dynamodb_streams_api import STREAMS_PREFIX, TABLE_PREFIX, DynamoDbStreamsApi
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JSON_1_0, JsonApi, http_session
+from replicator.aws.transport import JSON_1_0, JsonApi
 from replicator.core.model import After, AtTimestamp, Position, SequenceNumber, ShardEnd, ShardId, TrimHorizon
 from replicator.errors import Misconfigured, PositionLost, TransientError
 from replicator.ports import Cursor, Page
@@ -33,7 +34,7 @@ async def url(table: TableStream) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def source(url: str) -> AsyncIterator[DynamoDbStreamsSource]:
-    async with http_session(4) as http:
+    async with HttpPool(4) as http:
         yield source_of(api_of(http, url, TABLE))
 
 
@@ -157,7 +158,7 @@ async def test_a_shard_that_is_gone_is_lost_and_a_table_that_is_gone_is_for_an_o
     with pytest.raises(PositionLost) as lost:
         await source.open(ShardId("shardId-1-gone"), TrimHorizon())
     assert not lost.value.is_trimmed
-    async with http_session(1) as http:
+    async with HttpPool(1) as http:
         with pytest.raises(Misconfigured, match="DescribeTable"):
             await source_of(api_of(http, url, "orders-of-nobody")).describe()
 
@@ -198,7 +199,7 @@ async def test_a_global_table_needs_a_rule_that_tells_the_writer(
     table.replicas = ["eu-west-1"]
     with pytest.raises(Misconfigured, match="written_here"):
         await source.describe()
-    async with http_session(1) as http:
+    async with HttpPool(1) as http:
         await source_of(api_of(http, url, TABLE), is_global_ok=True).describe()
 
 
@@ -224,7 +225,7 @@ async def test_against_moto(aws_url: str, new_name: Callable[[str], str]) -> Non
     for number in range(3):
         client.put_item(TableName=name, Item={"pk": {"N": "7"}, "n": {"N": str(number)}})
     client.delete_item(TableName=name, Key={"pk": {"N": "7"}})
-    async with http_session(2) as http:
+    async with HttpPool(2) as http:
         source = source_of(api_of(http, aws_url, name))
         assert abs(int((await source.describe()).incarnation) - now_ms()) < 60_000
         [shard] = await source.shards()

@@ -4,15 +4,15 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiohttp
 import boto3
 import pytest
 from json_stub import Answers, refusal, stub
 
 from replicator.adapters.eventbridge_sink import EventBridgeSink
 from replicator.aws.eventbridge_api import PREFIX, SERVICE, EventBridgeApi
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import JsonApi
 from replicator.core.bus_entries import REQUEST_BYTES_MAX, BusEntries
 from replicator.core.messages import MessageFormat
 from replicator.dev.proxy import Proxy
@@ -52,13 +52,13 @@ Sinks = Callable[..., EventBridgeSink]
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with http_session(4) as opened:
+async def http() -> AsyncIterator[HttpPool]:
+    async with HttpPool(4) as opened:
         yield opened
 
 
 @pytest.fixture
-def sink_at(http: aiohttp.ClientSession) -> Sinks:
+def sink_at(http: HttpPool) -> Sinks:
     def made(url: str, name: str, timeout_s: float = 5.0, **more: Any) -> EventBridgeSink:
         api = JsonApi(http, AwsSession(), service=SERVICE, region=REGION, url=url, prefix=PREFIX)
         return EventBridgeSink(EventBridgeApi(api, name, timeout_s), entries=BusEntries("replicator", None), **more)

@@ -7,9 +7,10 @@ import pytest
 from streams import REGION, Stream
 
 from replicator.adapters.kinesis_sink import KinesisSink
+from replicator.aws.http import HttpPool
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import JsonApi
 from replicator.core.kpl import UserRecord, pack
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName, TrimHorizon
 from replicator.dev.proxy import Proxy
@@ -144,7 +145,7 @@ async def test_a_request_of_an_expired_date_is_late_and_stores_nothing(stream: S
 
 
 async def sink_at(url: str, stream: str, timeout_s: float = 2.0) -> tuple[KinesisSink, object]:
-    http = http_session(2)
+    http = HttpPool(2)
     api = JsonApi(http, AwsSession(), service=SERVICE, region=REGION, url=url, prefix=PREFIX)
     return KinesisSink(KinesisApi(api, stream, timeout_s)), http
 

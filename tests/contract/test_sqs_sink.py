@@ -4,15 +4,15 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiohttp
 import boto3
 import pytest
 from json_stub import Answers, refusal, stub
 
 from replicator.adapters.sqs_sink import SqsSink
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
 from replicator.aws.sqs_api import PREFIX, SqsApi
-from replicator.aws.transport import JSON_1_0, JsonApi, http_session
+from replicator.aws.transport import JSON_1_0, JsonApi
 from replicator.core.model import Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.queue_messages import MESSAGE_BYTES_MAX, group_of, repetition_of
 from replicator.dev.proxy import Proxy
@@ -57,8 +57,8 @@ class Queue:
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with http_session(4) as opened:
+async def http() -> AsyncIterator[HttpPool]:
+    async with HttpPool(4) as opened:
         yield opened
 
 
@@ -66,7 +66,7 @@ Sinks = Callable[..., SqsSink]
 
 
 @pytest.fixture
-def sink_at(http: aiohttp.ClientSession) -> Sinks:
+def sink_at(http: HttpPool) -> Sinks:
     def made(url: str, name: str, timeout_s: float = 5.0, **more: Any) -> SqsSink:
         api = JsonApi(http, AwsSession(), service="sqs", region=REGION, url=url, prefix=PREFIX, content_type=JSON_1_0)
         return SqsSink(SqsApi(api, name, timeout_s), origin_of=origin_of, **more)

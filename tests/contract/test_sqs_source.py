@@ -11,9 +11,10 @@ import boto3
 import pytest
 
 from replicator.adapters.sqs_source import QUEUE, SqsSource
+from replicator.aws.http import HttpPool
 from replicator.aws.session import AwsSession
 from replicator.aws.sqs_api import PREFIX, Message, SqsApi
-from replicator.aws.transport import JSON_1_0, JsonApi, http_session
+from replicator.aws.transport import JSON_1_0, JsonApi
 from replicator.core.messages import MessageFormat, text_at
 from replicator.core.model import After, Position, SequenceNumber, ShardEnd, TrimHorizon
 from replicator.errors import Misconfigured, TransientError
@@ -47,7 +48,7 @@ class Queue:
 
 @pytest.fixture
 async def api(aws_url: str) -> AsyncIterator[JsonApi]:
-    async with http_session(16) as http:
+    async with HttpPool(16) as http:
         yield JsonApi(
             http, AwsSession(), service="sqs", region=REGION, url=aws_url, prefix=PREFIX, content_type=JSON_1_0
         )

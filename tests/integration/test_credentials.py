@@ -11,9 +11,10 @@ from aiohttp import web
 from botocore.exceptions import BotoCoreError
 
 from replicator.aws.credentials import Keeper
+from replicator.aws.http import HttpPool
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import JsonApi
 from replicator.errors import TransientError
 
 REGION = "us-east-1"
@@ -114,7 +115,7 @@ async def keys(session: AwsSession, calls: int) -> set[str]:
 
 
 async def test_the_token_is_signed_into_the_requests_of_both_ways(agent: Agent) -> None:
-    async with AwsSession() as session, http_session(1) as http:
+    async with AwsSession() as session, HttpPool(1) as http:
         api = JsonApi(http, session, service=SERVICE, region=REGION, url=agent.url, prefix=PREFIX)
         await KinesisApi(api, "hub", 5.0).shards()
         async with session.client("dynamodb", REGION, agent.url) as client:

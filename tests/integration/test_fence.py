@@ -11,10 +11,11 @@ import pytest
 from trial import DEADLINE_S, EAST, POLL_S, WEST, trial
 
 from replicator.adapters.kinesis_sink import KinesisSink
+from replicator.aws.http import HttpPool
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import JsonApi
 from replicator.core.in_doubt import Dated, FenceRules, dated
 from replicator.core.model import Origin
 from replicator.dev.environment_worker import Worker
@@ -30,8 +31,8 @@ ENTRIES = [Entry(b"a", "k")]
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with http_session(8) as session:
+async def http() -> AsyncIterator[HttpPool]:
+    async with HttpPool(8) as session:
         yield session
 
 
@@ -47,7 +48,7 @@ async def endpoint() -> AsyncIterator[tuple[KinesisEndpoint, str]]:
     await served.stop()
 
 
-def sink_at(http: aiohttp.ClientSession, url: str, session: AwsSession | None = None) -> KinesisSink:
+def sink_at(http: HttpPool, url: str, session: AwsSession | None = None) -> KinesisSink:
     api = JsonApi(http, session or AwsSession(), service=SERVICE, region=EAST, url=url, prefix=PREFIX)
     return KinesisSink(KinesisApi(api, STREAM, 5.0), read_back_pace=Pace(0.0))
 
@@ -62,7 +63,7 @@ def stored(served: KinesisEndpoint) -> int:
 
 @pytest.mark.parametrize(("later_s", "is_taken"), [(20, True), (31, False), (3600, False)])
 async def test_a_request_that_a_slow_way_holds_up_for_longer_than_its_lifetime_is_refused(
-    http: aiohttp.ClientSession, endpoint: tuple[KinesisEndpoint, str], later_s: int, is_taken: bool
+    http: HttpPool, endpoint: tuple[KinesisEndpoint, str], later_s: int, is_taken: bool
 ) -> None:
     """The proxy has the request while the endpoint's clock goes on."""
     served, url = endpoint
@@ -85,7 +86,7 @@ async def test_a_request_that_a_slow_way_holds_up_for_longer_than_its_lifetime_i
 
 
 async def test_what_was_refused_is_sent_again_under_a_new_date(
-    http: aiohttp.ClientSession, endpoint: tuple[KinesisEndpoint, str]
+    http: HttpPool, endpoint: tuple[KinesisEndpoint, str]
 ) -> None:
     served, url = endpoint
     sink = sink_at(http, url)
@@ -99,7 +100,7 @@ async def test_what_was_refused_is_sent_again_under_a_new_date(
 
 
 async def test_a_dated_request_whose_credentials_had_expired_is_not_repeated_behind_its_senders_back(
-    http: aiohttp.ClientSession, endpoint: tuple[KinesisEndpoint, str], monkeypatch: pytest.MonkeyPatch
+    http: HttpPool, endpoint: tuple[KinesisEndpoint, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its date goes with a right to send that may be gone when new credentials are there."""
     served, url = endpoint
@@ -117,7 +118,7 @@ async def test_a_dated_request_whose_credentials_had_expired_is_not_repeated_beh
 
 
 async def test_credentials_that_stay_expired_need_an_operator(
-    http: aiohttp.ClientSession, endpoint: tuple[KinesisEndpoint, str]
+    http: HttpPool, endpoint: tuple[KinesisEndpoint, str]
 ) -> None:
     served, url = endpoint
     sink = sink_at(http, url)
@@ -128,7 +129,7 @@ async def test_credentials_that_stay_expired_need_an_operator(
 
 
 async def test_shards_that_can_not_hold_a_key_are_not_read(
-    http: aiohttp.ClientSession, kinesis_url: str, new_name: Callable[[str], str]
+    http: HttpPool, kinesis_url: str, new_name: Callable[[str], str]
 ) -> None:
     name = new_name("wide")
     client = boto3.client("kinesis", endpoint_url=kinesis_url, region_name=EAST)
@@ -141,7 +142,7 @@ async def test_shards_that_can_not_hold_a_key_are_not_read(
         return None
 
     async def reads() -> int:
-        async with http.get(f"{kinesis_url}/_dev/stats") as reply:
+        async with aiohttp.request("GET", f"{kinesis_url}/_dev/stats") as reply:
             stats: dict[str, Any] = await reply.json(content_type=None)
         return int(stats["streams"][name].get("reads", 0))
 

@@ -13,10 +13,11 @@ import pytest
 
 from replicator.adapters.kinesis_sink import KinesisSink
 from replicator.adapters.kinesis_source import KinesisSource
+from replicator.aws.http import HttpPool
 from replicator.aws.kinesis_api import PREFIX, SERVICE, KinesisApi
 from replicator.aws.kinesis_reading import Pace
 from replicator.aws.session import AwsSession
-from replicator.aws.transport import JsonApi, http_session
+from replicator.aws.transport import JsonApi
 from replicator.core.model import Origin, ShardId, TrimHorizon
 from replicator.dev.kinesis_endpoint import KinesisEndpoint
 from replicator.dev.kinesis_faults import Rule
@@ -31,8 +32,8 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with http_session(8) as session:
+async def http() -> AsyncIterator[HttpPool]:
+    async with HttpPool(8) as session:
         yield session
 
 
@@ -50,13 +51,13 @@ def stream(client: Any, new_name: Callable[[str], str]) -> str:
     return name
 
 
-def api_at(http: aiohttp.ClientSession, url: str, stream: str, timeout_s: float = 5.0) -> KinesisApi:
+def api_at(http: HttpPool, url: str, stream: str, timeout_s: float = 5.0) -> KinesisApi:
     api = JsonApi(http, AwsSession(), service=SERVICE, region=REGION, url=url, prefix=PREFIX)
     return KinesisApi(api, stream, timeout_s)
 
 
-async def add_fault(http: aiohttp.ClientSession, url: str, **rule: object) -> None:
-    async with http.post(f"{url}/_dev/faults", json=[rule]) as response:
+async def add_fault(url: str, **rule: object) -> None:
+    async with aiohttp.request("POST", f"{url}/_dev/faults", json=[rule]) as response:
         assert response.status == 200, await response.text()
 
 
@@ -64,7 +65,7 @@ async def add_fault(http: aiohttp.ClientSession, url: str, **rule: object) -> No
 
 
 async def test_what_boto3_wrote_is_read_and_what_was_put_boto3_reads(
-    http: aiohttp.ClientSession, kinesis_url: str, client: Any, stream: str
+    http: HttpPool, kinesis_url: str, client: Any, stream: str
 ) -> None:
     api = api_at(http, kinesis_url, stream)
     client.put_record(StreamName=stream, Data=b"\x00theirs", PartitionKey='ключ "1"')
@@ -80,7 +81,7 @@ async def test_what_boto3_wrote_is_read_and_what_was_put_boto3_reads(
 
 
 async def test_shards_are_listed_through_all_pages(
-    http: aiohttp.ClientSession, kinesis_url: str, client: Any, new_name: Callable[[str], str]
+    http: HttpPool, kinesis_url: str, client: Any, new_name: Callable[[str], str]
 ) -> None:
     name = new_name("wide")
     client.create_stream(StreamName=name, ShardCount=1001)
@@ -159,7 +160,7 @@ AMBIGUOUS: dict[str, Handler] = {
 
 
 @pytest.mark.parametrize("what", AMBIGUOUS)
-async def test_a_put_without_a_true_answer_is_in_doubt(http: aiohttp.ClientSession, what: str) -> None:
+async def test_a_put_without_a_true_answer_is_in_doubt(http: HttpPool, what: str) -> None:
     async with server(AMBIGUOUS[what]) as url:
         with pytest.raises(InDoubt) as in_doubt:
             await KinesisSink(api_at(http, url, "s")).put(ENTRIES)
@@ -167,14 +168,14 @@ async def test_a_put_without_a_true_answer_is_in_doubt(http: aiohttp.ClientSessi
 
 
 @pytest.mark.parametrize("what", AMBIGUOUS)
-async def test_a_read_without_a_true_answer_can_be_repeated(http: aiohttp.ClientSession, what: str) -> None:
+async def test_a_read_without_a_true_answer_can_be_repeated(http: HttpPool, what: str) -> None:
     async with server(AMBIGUOUS[what]) as url:
         with pytest.raises(TransientError) as transient:
             await KinesisSource(api_at(http, url, "s")).describe()
     assert not isinstance(transient.value, Misconfigured)
 
 
-async def test_a_put_that_nobody_answers_in_time_is_in_doubt(http: aiohttp.ClientSession) -> None:
+async def test_a_put_that_nobody_answers_in_time_is_in_doubt(http: HttpPool) -> None:
     hung = asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -188,7 +189,7 @@ async def test_a_put_that_nobody_answers_in_time_is_in_doubt(http: aiohttp.Clien
     assert hung.is_set()
 
 
-async def test_failures_that_agree_with_their_count_are_told_entry_by_entry(http: aiohttp.ClientSession) -> None:
+async def test_failures_that_agree_with_their_count_are_told_entry_by_entry(http: HttpPool) -> None:
     async with server(answering(put_answer(None, "InternalFailure", failed=1))) as url:
         assert await KinesisSink(api_at(http, url, "s")).put(ENTRIES) == [None, "InternalFailure"]
 
@@ -197,24 +198,22 @@ async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def test_a_connection_that_tls_refuses_had_no_effect(http: aiohttp.ClientSession) -> None:
+async def test_a_connection_that_tls_refuses_had_no_effect(http: HttpPool) -> None:
     async with server(close) as url:
         with pytest.raises(TransientError) as refused:
             await KinesisSink(api_at(http, url.replace("http:", "https:"), "s")).put(ENTRIES)
     assert refused.value.code == "connect"
 
 
-async def test_a_name_that_does_not_resolve_had_no_effect(http: aiohttp.ClientSession) -> None:
+async def test_a_name_that_does_not_resolve_had_no_effect(http: HttpPool) -> None:
     with pytest.raises(TransientError) as unknown:
         await KinesisSink(api_at(http, "http://no-such-host.invalid", "s")).put(ENTRIES)
     assert unknown.value.code == "connect"
 
 
-async def test_an_effect_followed_by_a_500_is_in_doubt_and_there(
-    http: aiohttp.ClientSession, kinesis_url: str, stream: str
-) -> None:
+async def test_an_effect_followed_by_a_500_is_in_doubt_and_there(http: HttpPool, kinesis_url: str, stream: str) -> None:
     api = api_at(http, kinesis_url, stream)
-    await add_fault(http, kinesis_url, kind="internal_error_after_effect", stream=stream, count=1)
+    await add_fault(kinesis_url, kind="internal_error_after_effect", stream=stream, count=1)
     with pytest.raises(InDoubt):
         await KinesisSink(api).put(ENTRIES)
     source = KinesisSource(api)
@@ -230,39 +229,37 @@ def of_no_interest(_: bytes) -> Origin | None:
 
 
 async def test_reading_back_goes_on_when_consumers_leave_it_no_reads(
-    http: aiohttp.ClientSession, kinesis_url: str, stream: str
+    http: HttpPool, kinesis_url: str, stream: str
 ) -> None:
     sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_pace=Pace(0.0))
     await sink.put(ENTRIES)
-    await add_fault(http, kinesis_url, kind="throttle", operation="GetRecords", stream=stream, count=5)
+    await add_fault(kinesis_url, kind="throttle", operation="GetRecords", stream=stream, count=5)
     since_ms = (await sink.peer_time()).earliest_ms - 60_000
     found = await sink.read_back(since_ms, of_no_interest, records_max=100)
     assert (found.is_complete, found.records_read) == (True, 2)
 
 
 async def test_reading_back_that_is_throttled_to_its_time_bound_is_incomplete(
-    http: aiohttp.ClientSession, kinesis_url: str, stream: str
+    http: HttpPool, kinesis_url: str, stream: str
 ) -> None:
     sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_pace=Pace(0.0), read_back_max_s=0.3)
-    await add_fault(http, kinesis_url, kind="throttle", operation="GetRecords", stream=stream)
+    await add_fault(kinesis_url, kind="throttle", operation="GetRecords", stream=stream)
     found = await sink.read_back(0, of_no_interest, records_max=100)
     assert not found.is_complete
 
 
 async def test_reading_back_from_an_unreachable_peer_is_an_error_and_no_answer(
-    http: aiohttp.ClientSession, kinesis_url: str, stream: str
+    http: HttpPool, kinesis_url: str, stream: str
 ) -> None:
     """Otherwise an outage would look like events that are not there."""
     sink = KinesisSink(api_at(http, kinesis_url, stream), read_back_pace=Pace(0.0))
-    await add_fault(http, kinesis_url, kind="drop_before", operation="GetRecords", stream=stream, count=1)
+    await add_fault(kinesis_url, kind="drop_before", operation="GetRecords", stream=stream, count=1)
     with pytest.raises(TransientError) as away:
         await sink.read_back(0, of_no_interest, records_max=100)
     assert away.value.code == "no_answer"
 
 
-async def test_reading_back_a_stream_that_is_not_there_needs_an_operator(
-    http: aiohttp.ClientSession, kinesis_url: str
-) -> None:
+async def test_reading_back_a_stream_that_is_not_there_needs_an_operator(http: HttpPool, kinesis_url: str) -> None:
     with pytest.raises(Misconfigured, match="create it"):
         await KinesisSink(api_at(http, kinesis_url, "no-such")).read_back(0, of_no_interest, records_max=1)
 
@@ -271,13 +268,13 @@ async def test_reading_back_a_stream_that_is_not_there_needs_an_operator(
 
 
 async def test_expired_credentials_are_renewed_once_and_the_request_repeated(
-    http: aiohttp.ClientSession, kinesis_url: str, stream: str
+    http: HttpPool, kinesis_url: str, stream: str
 ) -> None:
     expired = {"kind": "throttle", "stream": stream, "operation": "PutRecords", "code": "ExpiredTokenException"}
     sink = KinesisSink(api_at(http, kinesis_url, stream))
-    await add_fault(http, kinesis_url, **expired, count=1)
+    await add_fault(kinesis_url, **expired, count=1)
     assert list(await sink.put(ENTRIES)) == [None, None]
-    await add_fault(http, kinesis_url, **expired, count=2)
+    await add_fault(kinesis_url, **expired, count=2)
     with pytest.raises(Misconfigured, match="renew the credentials"):
         await sink.put(ENTRIES)
 
@@ -307,14 +304,24 @@ async def test_credentials_that_are_incomplete_need_an_operator(monkeypatch: pyt
 
 
 async def test_a_wrong_secret_needs_an_operator(
-    http: aiohttp.ClientSession, kinesis_url: str, stream: str, monkeypatch: pytest.MonkeyPatch
+    http: HttpPool, kinesis_url: str, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(Misconfigured, match="then the secret key"):
         await KinesisSink(api_at(http, kinesis_url, stream)).put(ENTRIES)
 
 
-async def test_a_clock_that_is_off_is_named_with_its_offset(http: aiohttp.ClientSession) -> None:
+@pytest.mark.parametrize("token", ["a token\n", "a token\r\nx-amz-target: another", "t\xf6ken"])
+async def test_credentials_that_fit_in_no_request_are_named_before_anything_is_sent(
+    http: HttpPool, kinesis_url: str, stream: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+    with pytest.raises(Misconfigured, match="line break") as caught:
+        await KinesisSink(api_at(http, kinesis_url, stream)).put([Entry(b"{}", "k")])
+    assert caught.value.code == "bad_credentials"
+
+
+async def test_a_clock_that_is_off_is_named_with_its_offset(http: HttpPool) -> None:
     endpoint = KinesisEndpoint(REGION)
     endpoint.faults.add([Rule(kind="clock_skew_ms", ms=-900_000)], None)
     url = await endpoint.start()
