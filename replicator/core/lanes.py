@@ -22,80 +22,83 @@ T = TypeVar("T")
 
 
 class Lanes(Generic[T]):
-    """Items wait in their lane until `take` hands out heads; `done` or `put_back` frees the lane again."""
+    """Items wait in their lane until `take` hands out heads; `done` or `put_back` frees the lane again.
 
-    def __init__(self, size_of: Callable[[T], int]) -> None:
+    ``lane_of`` names an item's lane; it is asked more than once, and answers the same.
+    """
+
+    def __init__(self, lane_of: Callable[[T], object], size_of: Callable[[T], int]) -> None:
+        self._lane_of = lane_of
         self._size_of = size_of
         self._behind: dict[object, deque[T] | None] = {}
         """Of every lane that has a head, ready, resting or taken: what waits behind it."""
-        self._ready: deque[tuple[object, T]] = deque()
-        self._resting: list[tuple[float, int, object, T]] = []
+        self._ready: deque[T] = deque()
+        self._resting: list[tuple[float, int, T]] = []
         self._rests = 0
         self.waiting = 0
         """Items not taken yet."""
 
-    def add(self, items: Iterable[tuple[object, T]]) -> None:
-        """Queue items behind the earlier ones of their keys."""
+    def add(self, items: Sequence[T]) -> None:
+        """Queue items behind the earlier ones of their lanes."""
         lanes, ready = self._behind, self._ready
-        for place in items:
-            self.waiting += 1
-            key = place[0]
-            if key not in lanes:
-                lanes[key] = None
-                ready.append(place)
+        for lane, item in zip(map(self._lane_of, items), items, strict=True):
+            if lane not in lanes:
+                lanes[lane] = None
+                ready.append(item)
             else:
-                self._queue(key).append(place[1])
+                self._queue(lane).append(item)
+        self.waiting += len(items)
 
-    def _queue(self, key: object) -> deque[T]:
-        queue = self._behind[key]
+    def _queue(self, lane: object) -> deque[T]:
+        queue = self._behind[lane]
         if queue is None:
-            queue = self._behind[key] = deque()
+            queue = self._behind[lane] = deque()
         return queue
 
-    def take(self, items_max: int, bytes_max: int, now_s: float) -> list[tuple[object, T]]:
+    def take(self, items_max: int, bytes_max: int, now_s: float) -> list[T]:
         """Heads of ready lanes, oldest lane first, within both bounds (one item is always allowed)."""
         self._wake(now_s)
         ready, size_of = self._ready, self._size_of
-        taken: list[tuple[object, T]] = []
+        taken: list[T] = []
         room = bytes_max
         while ready and len(taken) < items_max:
-            room -= size_of(ready[0][1])
+            room -= size_of(ready[0])
             if room < 0 and taken:
                 break
             taken.append(ready.popleft())
         self.waiting -= len(taken)
         return taken
 
-    def take_more(self, key: object, admits: Callable[[T], bool]) -> list[T]:
+    def take_more(self, head: T, admits: Callable[[T], bool]) -> list[T]:
         """Items behind a head that was just taken, in order, up to the first that is not admitted: one attempt."""
-        queue = self._behind[key]
+        queue = self._behind[self._lane_of(head)]
         taken: list[T] = []
         while queue and admits(queue[0]):
             taken.append(queue.popleft())
         self.waiting -= len(taken)
         return taken
 
-    def done(self, keys: Iterable[object]) -> None:
-        """The attempts at these lanes' heads have ended for good; the next item of each key becomes ready."""
+    def done(self, heads: Iterable[T]) -> None:
+        """The attempts at these heads have ended for good; the next item of each lane becomes ready."""
         lanes = self._behind
-        for key in keys:
-            queue = lanes[key]
+        for lane in map(self._lane_of, heads):
+            queue = lanes[lane]
             if queue:
-                self._ready.append((key, queue.popleft()))
+                self._ready.append(queue.popleft())
             else:
-                del lanes[key]
+                del lanes[lane]
 
-    def put_back(self, key: object, head: T, *, joined: Sequence[T] = (), not_before_s: float | None = None) -> None:
+    def put_back(self, head: T, *, joined: Sequence[T] = (), not_before_s: float | None = None) -> None:
         """The attempt failed without effect: ``head`` is the head again, what had ``joined`` it waits behind it, and
         the lane rests until ``not_before_s``."""
         self.waiting += 1 + len(joined)
         if joined:
-            self._queue(key).extendleft(reversed(joined))
+            self._queue(self._lane_of(head)).extendleft(reversed(joined))
         if not_before_s is None:
-            self._ready.append((key, head))
+            self._ready.append(head)
         else:
             self._rests += 1
-            heapq.heappush(self._resting, (not_before_s, self._rests, key, head))
+            heapq.heappush(self._resting, (not_before_s, self._rests, head))
 
     def next_wake_s(self) -> float | None:
         """When the first resting lane becomes ready; None when none rests."""
@@ -108,4 +111,4 @@ class Lanes(Generic[T]):
 
     def _wake(self, now_s: float) -> None:
         while self._resting and self._resting[0][0] <= now_s:
-            self._ready.append(heapq.heappop(self._resting)[2:])
+            self._ready.append(heapq.heappop(self._resting)[2])

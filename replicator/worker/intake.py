@@ -137,4 +137,4 @@ class Intake:
 
 
 def _size(batch: Batch) -> int:
-    return sum([len(prepared.record.data) for prepared in batch.records])
+    return sum(batch.sizes)

@@ -30,8 +30,14 @@ logger = structlog.get_logger(__name__)
 
 THE_SHARD = ""
 """The one lane of a link whose order is the shard's."""
-Taken = list[tuple[object, Item]]
-"""Heads by lane. Each travels as one record, with what is packed with it."""
+LANE_OF: dict[str, Callable[[Item], object]] = {
+    "key": attrgetter("entry.partition_key"),
+    "none": id,
+    "shard": lambda _: THE_SHARD,
+}
+"""By the order that a link keeps."""
+Taken = list[Item]
+"""Heads of lanes. Each travels as one record, with what is packed with it."""
 
 
 class Publisher:
@@ -57,7 +63,7 @@ class Publisher:
         self._held = held
         self._refused: set[str] = set()
         """Keys of events that the peer refused, where keys are held."""
-        self._lanes: Lanes[Item] = Lanes(attrgetter("size_bytes"))
+        self._lanes: Lanes[Item] = Lanes(LANE_OF[link.settings.ordering], attrgetter("size_bytes"))
         self._linger = Linger(link.settings.linger_s)
         self._work = asyncio.Event()
         self._is_stopping = False
@@ -76,13 +82,7 @@ class Publisher:
     def add(self, items: Sequence[Item]) -> None:
         if not self._lanes.waiting:
             self._linger.begin(asyncio.get_running_loop().time())
-        match self._link.settings.ordering:
-            case "key":
-                self._lanes.add([(item.entry.partition_key, item) for item in items])
-            case "none":
-                self._lanes.add([(id(item), item) for item in items])
-            case "shard":
-                self._lanes.add([(THE_SHARD, item) for item in items])
+        self._lanes.add(items)
         self._work.set()
 
     def hurry(self, *, is_on: bool = True) -> None:
@@ -119,14 +119,14 @@ class Publisher:
     async def _without_held(self, taken: Taken) -> Taken:
         """What may be sent. What waited behind a refused event of its key is put away, lane by lane in order."""
         free: Taken = []
-        for key, head in taken:
+        for head in taken:
             partition_key = head.entry.partition_key
             if partition_key not in self._refused or partition_key not in self._held:
-                free.append((key, head))
+                free.append(head)
                 continue
             for item in (head, *head.packed):
                 await self._on_poison(item, key_held())
-            self._lanes.done((key,))
+            self._lanes.done((head,))
         return free
 
     async def _take(self) -> Taken:
@@ -160,15 +160,15 @@ class Publisher:
         """
         settings, limits = self._link.settings, self._link.sink.limits
         if settings.ordering == "shard":
-            for key, head in heads:
-                head.packed = self._lanes.take_more(key, Filling(head, limits).admits)
+            for head in heads:
+                head.packed = self._lanes.take_more(head, Filling(head, limits).admits)
             return heads
         if settings.aggregate == "none":
             return heads
-        room = limits.request_bytes_max - sum(head.size_bytes for _, head in heads)
-        for key, head in heads:
+        room = limits.request_bytes_max - sum(head.size_bytes for head in heads)
+        for head in heads:
             packing = Packing(head, limits, room)
-            head.packed = self._lanes.take_more(key, packing.admits)
+            head.packed = self._lanes.take_more(head, packing.admits)
             room -= packing.added_bytes
         return heads
 
@@ -220,7 +220,7 @@ class Publisher:
     def _entries(self, taken: Taken) -> list[Entry]:
         if self._link.settings.ordering == "shard":
             return [item.entry for item in _items(taken)]
-        return [entry_of(head) if head.packed else head.entry for _, head in taken]
+        return [entry_of(head) if head.packed else head.entry for head in taken]
 
     async def _sort_out(self, taken: Taken, results: Sequence[Outcome]) -> None:
         if not any(results):
@@ -230,18 +230,18 @@ class Publisher:
         stored: Taken = []
         refused: list[tuple[Taken, Refused]] = []
         passed: list[tuple[Taken, Passed]] = []
-        for place, code in zip(taken, results, strict=True):
+        for head, code in zip(taken, results, strict=True):
             if code is None:
-                stored.append(place)
+                stored.append(head)
             elif isinstance(code, Refused):
-                refused.append(([place], code))
+                refused.append(([head], code))
             elif isinstance(code, Passed):
-                passed.append(([place], code))
+                passed.append(([head], code))
             else:
-                failed.setdefault(code, []).append(place)
+                failed.setdefault(code, []).append(head)
         self._stored(stored)
-        for code, places in failed.items():
-            self._retry(places, code, rests=True)
+        for code, heads in failed.items():
+            self._retry(heads, code, rests=True)
         for alone, exc in refused:
             await self._split(alone, exc)
         for alone, why in passed:
@@ -255,13 +255,13 @@ class Publisher:
         else:
             self._link.count("events_dropped_total", reason=why.reason)
             self._on_stored((item,))
-        self._lanes.done([key for key, _ in alone])
+        self._lanes.done(alone)
 
-    def _stored(self, places: Taken) -> None:
-        self._lanes.done([key for key, _ in places])
+    def _stored(self, heads: Taken) -> None:
+        self._lanes.done(heads)
         if self._link.settings.aggregate != "none":
-            self._link.count("events_packed_total", sum(1 + len(head.packed) for _, head in places if head.packed))
-        items = _items(places)
+            self._link.count("events_packed_total", sum(1 + len(head.packed) for head in heads if head.packed))
+        items = _items(heads)
         if again := [item for item in items if item.doubt is not None]:
             self._recovery.count_repeated(again)
         self._arrived(items)
@@ -275,17 +275,17 @@ class Publisher:
         now_s = asyncio.get_running_loop().time()
         settings = self._link.settings
         self._link.count("publish_retries_total", _count(taken), reason=code)
-        for key, head in taken:
+        for head in taken:
             for item in (head, *head.packed):
                 item.attempts += 1
             rest_s = delay_s(
                 head.attempts, self._link.draw(), base_s=settings.backoff_base_s, max_s=settings.backoff_max_s
             )
-            self._put_back(key, head, now_s + rest_s if rests else None)
+            self._put_back(head, now_s + rest_s if rests else None)
 
-    def _put_back(self, key: object, head: Item, not_before_s: float | None = None) -> None:
+    def _put_back(self, head: Item, not_before_s: float | None = None) -> None:
         joined, head.packed = head.packed, ()
-        self._lanes.put_back(key, head, joined=joined, not_before_s=not_before_s)
+        self._lanes.put_back(head, joined=joined, not_before_s=not_before_s)
 
     async def _split(self, taken: Taken, exc: Refused) -> None:
         """Halve a refused request until the event that can't pass is alone; a packed record through its lane."""
@@ -294,22 +294,22 @@ class Publisher:
             await self._send(taken[:middle])
             await self._send(taken[middle:])
             return
-        key, head = taken[0]
+        [head] = taken
         if head.packed:
-            self._pack_less(key, head)
+            self._pack_less(head)
             return
         if self._held.is_on:
             self._refused.add(head.entry.partition_key)
         await self._on_poison(head, PoisonEvent(exc.reason, str(exc)))
-        self._lanes.done((key,))
+        self._lanes.done(taken)
 
-    def _pack_less(self, key: object, head: Item) -> None:
+    def _pack_less(self, head: Item) -> None:
         """Sent at once, the second half could overtake a first half that fails; the lane keeps them in order."""
         together = (head, *head.packed)
         self._link.count("publish_retries_total", len(together), reason="refused_packed")
         for item in together:
             item.packed_max = len(together) // 2
-        self._put_back(key, head)
+        self._put_back(head)
 
     async def _resolve(self, taken: Taken, request: Dated, exc: InDoubt) -> None:
         items = _items(taken)
@@ -324,24 +324,23 @@ class Publisher:
         self._arrived([item for item in items if item.prepared.origin in found.origins])
         unproven = None if found.is_complete else self._recovery.unproven_request(request)
         missing: Taken = []
-        for key, head in taken:
+        for head in taken:
             left = [item for item in (head, *head.packed) if item.prepared.origin not in found.origins]
             if unproven is not None:
                 for item in left:
                     item.doubt = unproven.joined(item.doubt)
             if left:
                 left[0].packed = left[1:]
-                missing.append((key, left[0]))
+                missing.append(left[0])
             else:
-                self._lanes.done((key,))
+                self._lanes.done((head,))
         self._retry(missing, "in_doubt_not_stored", rests=False)
 
 
 def _items(taken: Taken) -> list[Item]:
-    heads = [head for _, head in taken]
-    packed = [head for head in heads if head.packed]
-    return [item for head in heads for item in (head, *head.packed)] if packed else heads
+    packed = [head for head in taken if head.packed]
+    return [item for head in taken for item in (head, *head.packed)] if packed else taken
 
 
 def _count(taken: Taken) -> int:
-    return len(taken) + sum([len(head.packed) for _, head in taken if head.packed])
+    return len(taken) + sum([len(head.packed) for head in taken if head.packed])

@@ -191,9 +191,9 @@ class ShardLog:
 
     def _batch(self, page: Segment, first: int) -> Batch:
         is_tip = page.after == self._tail and self.behind_ms == 0
-        records = page.records[first:] if first else page.records
+        records, sizes = (page.records[first:], page.sizes[first:]) if first else (page.records, page.sizes)
         quiet_s = ALWAYS_S if first else page.quiet_s
-        return Batch(records, page.after, is_tip, quiet_s, page.read_s, is_from_lake=page.is_from_lake)
+        return Batch(records, page.after, is_tip, quiet_s, page.read_s, is_from_lake=page.is_from_lake, sizes=sizes)
 
     async def _read_live(self) -> None:
         tail = self._tail
@@ -272,10 +272,11 @@ class ShardLog:
         after: Position = After(page.records[-1].sequence) if page.records else before
         if page.next is None:
             after = ShardEnd()
-        size = sum([len(record.data) for record in page.records])
+        sizes = [len(record.data) for record in page.records]
+        size = sum(sizes)
         if page.records:
             self._seen = size, page.stored or len(page.records)
-        return Segment(before, self._prepare(page), after, size, is_from_lake=page.is_from_lake)
+        return Segment(before, self._prepare(page), sizes, after, size, is_from_lake=page.is_from_lake)
 
     async def _read_detached(
         self, position: Position, cursor: Cursor | None, room_bytes: int | None
@@ -292,7 +293,14 @@ class ShardLog:
         if not kept.records and kept.next is not None and kept.behind_ms == 0:
             await asyncio.sleep(self._settings.idle_read_s)
         is_tip = kept is page and page.behind_ms == 0
-        batch = Batch(segment.records, segment.after, is_tip, is_own=True, is_from_lake=page.is_from_lake)
+        batch = Batch(
+            segment.records,
+            segment.after,
+            is_tip,
+            is_own=True,
+            is_from_lake=page.is_from_lake,
+            sizes=segment.sizes,
+        )
         return batch, page.next
 
     async def is_kept(self, position: After) -> bool:

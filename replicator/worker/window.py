@@ -17,10 +17,12 @@ LONG_AGO_S, ALWAYS_S = float("-inf"), float("inf")
 
 
 class Segment(Struct):
-    """A page of records between two positions of the shard. What else there is to know of it: see `Batch`."""
+    """A page of records between two positions of the shard, ``sizes`` bytes each. What else there is to know of it: see
+    `Batch`."""
 
     before: Position
     records: tuple[Prepared, ...]
+    sizes: list[int]
     after: Position
     size_bytes: int
     quiet_s: float = LONG_AGO_S
@@ -29,7 +31,7 @@ class Segment(Struct):
 
 
 class Batch(Struct, frozen=True):
-    """What a link gets: the records behind its position.
+    """What a link gets: the records behind its position, and their ``sizes`` in bytes, measured once for all links.
 
     ``is_tip``: when they were read, nothing stored in the shard followed them. ``quiet_s`` is the loop time of the last
     look before that found nothing behind the position, as far as it was seen; `ALWAYS_S` when what is before and behind
@@ -44,10 +46,11 @@ class Batch(Struct, frozen=True):
     read_s: float = ALWAYS_S
     is_own: bool = False
     is_from_lake: bool = False
+    sizes: Sequence[int] = ()
 
-    def run_sizes(self, records_max: int) -> list[int]:
-        """Bytes of the records of the first run, were there as much room as it likes."""
-        return [len(prepared.record.data) for prepared in self.records[: self._even(records_max)]]
+    def run_sizes(self, records_max: int) -> Sequence[int]:
+        """Of the records of the first run, were there as much room as it likes."""
+        return self.sizes[: self._even(records_max)]
 
     def cut(self, sizes: Sequence[int], bytes_max: int) -> tuple["Batch", "Batch | None"]:
         """The first run of whole records that fits a span, and the rest. ``sizes`` are its `run_sizes`."""
@@ -55,8 +58,9 @@ class Batch(Struct, frozen=True):
         if stop >= len(self.records):
             return self, None
         place = After(self.records[stop - 1].record.sequence)
-        run = replace(self, records=self.records[:stop], after=place, is_tip=False)
-        return run, replace(self, records=self.records[stop:], quiet_s=ALWAYS_S, read_s=ALWAYS_S)
+        run = replace(self, records=self.records[:stop], sizes=self.sizes[:stop], after=place, is_tip=False)
+        rest = replace(self, records=self.records[stop:], sizes=self.sizes[stop:], quiet_s=ALWAYS_S, read_s=ALWAYS_S)
+        return run, rest
 
     def _even(self, records_max: int) -> int:
         """As many records as make all runs of these equally long: a small one costs as much as a full one."""

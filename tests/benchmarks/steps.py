@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
+from operator import attrgetter
 
 from replicator.adapters.memory_stream import MemorySource
 from replicator.aws.signer import Credentials, Signer, body_hash
@@ -57,9 +58,9 @@ def pure_steps() -> dict[str, float]:
     sha256, credentials = body_hash(data), Credentials("key", "secret")
 
     def lanes() -> None:
-        queue: Lanes[int] = Lanes(lambda _: 1000)
-        queue.add((number, number) for number in range(500))
-        queue.done([key for key, _ in queue.take(500, 10**9, 0.0)])
+        queue: Lanes[Record] = Lanes(attrgetter("number"), attrgetter("arrival_ms"))
+        queue.add(plain.records)
+        queue.done(queue.take(500, 10**9, 0.0))
 
     plain = Page(tuple(Record(data, "k", str(n), 0) for n in range(500)), None, 0)
     unpacked_source = UnpackedSource(OnePage(plain))

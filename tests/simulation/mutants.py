@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -424,11 +424,11 @@ def landed_cleared_too_early() -> None:
 def retries_to_the_tail() -> None:
     """An event that failed goes behind the later ones of its key."""
 
-    def put_back(self: Lanes[Any], key: object, head: Any, *, joined: Any = (), not_before_s: Any = None) -> None:
-        queue = self._queue(key)
+    def put_back(self: Lanes[Any], head: Any, *, joined: Any = (), not_before_s: Any = None) -> None:
+        queue = self._queue(self._lane_of(head))
         queue.extend((*joined, head))
         self.waiting += 1 + len(joined)
-        original(self, key, queue.popleft(), not_before_s=not_before_s)
+        original(self, queue.popleft(), not_before_s=not_before_s)
         self.waiting -= 1
 
     original = Lanes.put_back
@@ -439,29 +439,37 @@ def retries_to_the_tail() -> None:
 def two_of_a_key_in_one_request() -> None:
     """A request takes the two oldest events of a lane, the second as if it had a lane of its own."""
 
-    def take(self: Lanes[Any], items_max: int, bytes_max: int, now_s: float) -> list[tuple[object, Any]]:
+    seconds = set[int]()
+
+    def take(self: Lanes[Any], items_max: int, bytes_max: int, now_s: float) -> list[Any]:
         taken = original(self, items_max, bytes_max, now_s)
-        for key, _ in tuple(taken):
-            queue, second = self._behind[key], (key, "second")
-            if queue and second not in self._behind and len(taken) < items_max:
-                self._behind[second] = None
+        for head in tuple(taken):
+            queue = self._behind.get(self._lane_of(head))
+            if queue and id(head) not in seconds and len(taken) < items_max:
                 self.waiting -= 1
-                taken.append((second, queue.popleft()))
+                taken.append(queue.popleft())
+                seconds.add(id(taken[-1]))
         return taken
 
-    original = Lanes.take
+    def done(self: Lanes[Any], heads: Iterable[Any]) -> None:
+        heads = list(heads)
+        original_done(self, [head for head in heads if id(head) not in seconds])
+        seconds.difference_update(map(id, heads))
+
+    original, original_done = Lanes.take, Lanes.done
     put(Lanes, "take", take)
+    put(Lanes, "done", done)
 
 
 @mutant
 def lanes_ignored() -> None:
     """Every event has a lane of its own."""
 
-    def add(self: Publisher, items: Sequence[Item]) -> None:
-        self._lanes.add((id(item), item) for item in items)
-        self._work.set()
+    def init(self: Lanes[Any], _: object, size_of: Callable[[Any], int]) -> None:
+        original(self, id, size_of)
 
-    put(Publisher, "add", add)
+    original = Lanes.__init__
+    put(Lanes, "__init__", init)
 
 
 @mutant
@@ -606,8 +614,8 @@ def refused_request_given_up_whole() -> None:
     """A request that the peer refuses is quarantined whole, not halved until the culprit is alone."""
 
     async def split(self: Publisher, taken: Taken, exc: Refused) -> None:
-        for key, head in taken:
-            self._lanes.done([key])
+        self._lanes.done(taken)
+        for head in taken:
             self._on_stored([head, *head.packed])
 
     put(Publisher, "_split", split)
