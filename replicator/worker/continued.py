@@ -36,7 +36,7 @@ from replicator.core.model import (
 from replicator.errors import PositionLost
 from replicator.ports import Clock, Cursor, Page, Source, SourceInfo
 from replicator.worker.lake_shard import ShardInLake
-from replicator.worker.retention import surely_kept_ms
+from replicator.worker.retention import Retention
 
 READINGS_MAX = 8
 """Of one source in a worker, in memory at one time: each holds the objects that overlap where it stands."""
@@ -108,7 +108,7 @@ class ContinuedSource:
         readings: Readings,
         *,
         archived: Callable[[], Position | None],
-        retention_ms: Callable[[], int | None],
+        retention: Retention,
         clock: Clock,
     ) -> None:
         """``archived`` tells the watermark of the link into the lake, None while it has none."""
@@ -116,7 +116,7 @@ class ContinuedSource:
         self._lake = lake
         self._readings = readings
         self._archived = archived
-        self._retention_ms = retention_ms
+        self._retention = retention
         self._clock = clock
         self._begun_ms = None if self.gives(TrimHorizon()) else clock.now_ms()
         """Where nothing of the shard was archived yet, nobody is late."""
@@ -216,8 +216,8 @@ class ContinuedSource:
         return None
 
     def _is_old(self, since_ms: int) -> bool:
-        retention_ms = self._retention_ms()
-        return bool(retention_ms) and self._clock.now_ms() - since_ms >= surely_kept_ms(retention_ms or 0)
+        now_ms = self._clock.now_ms()
+        return self._retention.is_old(now_ms - since_ms, now_ms)
 
     def add_hole(self, position: Position) -> None:
         """Neither stream nor lake have what follows the position."""

@@ -33,6 +33,7 @@ from replicator.ports import Cursor, Entry, Page
 from replicator.worker.continued import ContinuedSource, Readings, owed
 from replicator.worker.lake_shard import HubLake, ShardInLake
 from replicator.worker.link import LinkSettings
+from replicator.worker.retention import Retention
 
 INTO_LAKE = LinkName(f"{SOURCE}:{LAKE}")
 FROM_LAKE = "events_from_lake_total"
@@ -268,6 +269,7 @@ class Shelf:
         self.world.write(count)
         self.sequences = [record.sequence for record in self.world.source.records(FIRST)]
         self.watermark: Position | None = After(self.sequences[archived - 1]) if archived else None
+        self.retention = Retention(self.world.leases, SOURCE, self.world)
         self.continued = self.reader()
         self._in_lake = [*range(1, archived + 1), *stored]
         self._packed = packed
@@ -279,12 +281,13 @@ class Shelf:
             ShardInLake(hub_lake, str(self.world.source.created_ms), FIRST, World.now_ms),
             Readings(),
             archived=lambda: self.watermark,
-            retention_ms=lambda: RETENTION_MS,
+            retention=self.retention,
             clock=self.world,
         )
 
     async def fill(self) -> None:
         """Three events an object, every fifth born elsewhere."""
+        await self.retention.note(RETENTION_MS)
         for begin in range(0, len(self._in_lake), 3):
             numbers = self._in_lake[begin : begin + 3]
             await self.lake.put([entry for number in numbers for entry in self._lines(number)])
