@@ -75,7 +75,7 @@ class Losses:
         self._clock = clock
         self._continued = continued
         self._told: Position | None = None
-        """The last hole of the lake that this link came to."""
+        """The last hole that this link came to."""
         self._fresh_s = LONG_AGO_S
         """Loop time before which nothing behind the link's position has arrived."""
         self._asked: asyncio.Queue[After] = asyncio.Queue(ASKED_MAX)
@@ -129,9 +129,10 @@ class Losses:
         floor_ms = durable.attempt_floor_ms
         if floor_ms is None or isinstance(position, After | ShardEnd):
             return
-        if self._continued is not None and self._continued.gives(position):
+        if self._continued is not None and self._continued.tells(position):
             return
         if self._is_old(self._loop_s(floor_ms), _now_s()):
+            self._told = position
             self._may_have_lost(position)
 
     def may_have_passed(self, position: Position, run: Batch) -> bool:

@@ -1,4 +1,4 @@
-"""What is known of a source's retention, and how much of one a link has used up, said long before it is all."""
+"""What is known of a source's retention, and how much of it a link has used up, said long before it is all."""
 
 from collections.abc import Iterable
 

@@ -10,7 +10,7 @@ import structlog
 from replicator.core.lake import LAKE
 from replicator.core.lending import Memory
 from replicator.core.memory import COPIES
-from replicator.core.model import Checkpoint, Lease, LinkName, Position, ShardId, SourceName
+from replicator.core.model import AtTimestamp, Checkpoint, Lease, LinkName, Position, ShardId, SourceName, TrimHorizon
 from replicator.core.routing import HomeRouter, Router
 from replicator.errors import TransientError
 from replicator.ports import Clock, Source, Telemetry
@@ -38,6 +38,8 @@ from replicator.worker.unpacking import UnpackedSource
 logger = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 0.5
+CLOCKS_MS = 60_000
+"""So far a peer's clock, by which a first attempt is dated, may be behind ours."""
 SPREAD = (5**0.5 - 1) / 2
 """Multiples of the golden ratio, modulo 1, lie apart however many there are: so do the reads of a worker's shards."""
 NO_DATA = float("nan")
@@ -161,18 +163,29 @@ class Service:
         if setup.lake is None:
             return None
         into_lake = LinkName(f"{setup.name}:{LAKE}")
+
+        async def archived_from() -> int | None:
+            if self._keepers[setup.name].has_finished_parent(lease, into_lake):
+                return 0
+            start = await self._link_start(setup, into_lake)
+            return start.ms if isinstance(start, AtTimestamp) else None
+
         return ContinuedSource(
             source,
             ShardInLake(setup.lake, lease.incarnation, lease.shard, self._clock.now_ms),
             self._readings[setup.name],
             archived=lambda: position_of(into_lake, lease, self._runners.get((lease.source, lease.shard))),
+            archived_from=archived_from,
             retention=self._retentions[setup.name],
             clock=self._clock,
         )
 
     async def _begin(self, setup: SourceSetup, lease: Lease, link: LinkName) -> Checkpoint:
         """Where the link begins on the shard."""
-        stored = lease.checkpoints.get(link) or setup.first(await self._link_start(setup, link))
+        if (stored := lease.checkpoints.get(link)) is None:
+            for into_lake in [each.name for each in setup.links if each.settings.is_lake]:
+                await self._link_start(setup, into_lake)  # First: it is to have all that is owed to who begins with it.
+            stored = setup.first(await self._link_start(setup, link))
         retention_ms = self._retentions[setup.name].ms
         if setup.lake is None or retention_ms is None:
             return stored
@@ -225,8 +238,14 @@ class Service:
         return Admission(link, router, preparer, self._quarantine, held, self._clock)
 
     async def _link_start(self, setup: SourceSetup, link: LinkName) -> Position:
-        """The durable start of a link, the same for all shards and workers of this region."""
-        proposed = setup.start(self._clock.now_ms())
+        """The durable start of a link, the same for all shards and workers of this region.
+
+        That of a lake is a time, which tells what it can't have.
+        """
+        now_ms, retention_ms = self._clock.now_ms(), self._retentions[setup.name].ms
+        proposed = setup.start(now_ms)
+        if proposed == TrimHorizon() and retention_ms and link == f"{setup.name}:{LAKE}":
+            proposed = AtTimestamp(now_ms - retention_ms - CLOCKS_MS)
         while True:
             try:
                 return await self._leases.link_start(setup.name, link, proposed)

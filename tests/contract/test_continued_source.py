@@ -52,6 +52,10 @@ class Ageing:
     def now_ms(self) -> int:
         return self.ms
 
+    @staticmethod
+    async def begun() -> int:
+        return BEGAN_MS
+
     async def retention(self) -> Retention:
         retention = Retention(MemoryLeases(), SOURCE, self)
         await retention.note(RETENTION_MS)
@@ -105,6 +109,7 @@ async def test_a_lake_in_s3_continues_a_stream_from_any_position_and_hands_it_ba
             ),
             Readings(),
             archived=lambda: watermark,
+            archived_from=world.begun,
             retention=await world.retention(),
             clock=world,
         )
@@ -123,6 +128,7 @@ async def test_a_lake_in_s3_continues_a_stream_from_any_position_and_hands_it_ba
     assert numbers(tail) == list(range(86, COUNT))
     assert numbers(gone) == list(range(71, COUNT))
     assert not any(source.has_hole(After(sequence)) for sequence in world.sequences)
+    assert not source.has_hole(AtTimestamp(BEGAN_MS + 5 * EVERY_MS))
 
 
 async def test_a_lake_that_is_not_there_is_unavailable_and_asked_again(aws_url: str) -> None:
@@ -134,6 +140,7 @@ async def test_a_lake_that_is_not_there_is_unavailable_and_asked_again(aws_url: 
             ShardInLake(lake, str(world.stream.created_ms), SHARD, world.now_ms),
             Readings(),
             archived=lambda: After(world.sequences[-1]),
+            archived_from=world.begun,
             retention=await world.retention(),
             clock=world,
         )
