@@ -189,7 +189,7 @@ class ContinuedSource:
         begun_ms = self._clock.now_ms()
         page = await self._source.read(cursor, records_max)
         if await self._may_lack(cursor):
-            if self.gives(cursor.position) and await self._has_more():
+            if self.gives(cursor.position) and await self._has_more(page):
                 return _into_lake(InLake(cursor.shard, cursor.position, ""))
             self.add_hole(cursor.position)
         return self._passed_on(page, cursor.since_ms, begun_ms)
@@ -205,10 +205,12 @@ class ContinuedSource:
                 return self.gives(position)
         return False
 
-    async def _has_more(self) -> bool:
-        """Whether the lake has what the stream has trimmed. One that began later has less than the stream."""
+    async def _has_more(self, page: Page) -> bool:
+        """Whether the lake may have what the stream has trimmed. One that began behind what that keeps has less."""
         from_ms = await self._archived_from()
-        return from_ms is None or self._is_old(from_ms)
+        if from_ms is None:
+            return True
+        return self._is_old(from_ms) and not any(record.arrival_ms < from_ms for record in page.records[:1])
 
     def _passed_on(self, page: Page, since_ms: int | None, begun_ms: int) -> Page:
         if page.records:

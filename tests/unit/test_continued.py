@@ -371,7 +371,8 @@ class Shelf:
         self.watermark: Position | None = After(self.sequences[archived - 1]) if archived else None
         self.retention = Retention(self.world.leases, SOURCE, self.world)
         self.continued = self.reader()
-        self._in_lake = [*range(1, archived + 1), *stored]
+        self.lake_from_ms: int | None = 0
+        self.in_lake = [*range(1, archived + 1), *stored]
         self._packed = packed
 
     def reader(self) -> ContinuedSource:
@@ -387,13 +388,13 @@ class Shelf:
         )
 
     async def archived_from(self) -> int | None:
-        return 0 if self.watermark else None
+        return self.lake_from_ms
 
     async def fill(self) -> None:
         """Three events an object, every fifth born elsewhere."""
         await self.retention.note(RETENTION_MS)
-        for begin in range(0, len(self._in_lake), 3):
-            numbers = self._in_lake[begin : begin + 3]
+        for begin in range(0, len(self.in_lake), 3):
+            numbers = self.in_lake[begin : begin + 3]
             await self.lake.put([entry for number in numbers for entry in self._lines(number)])
 
     def _lines(self, number: int) -> list[Entry]:
@@ -504,6 +505,28 @@ def test_what_was_archived_while_the_lake_is_read_is_read_there_too() -> None:
                 shelf.watermark = After(shelf.sequences[COUNT - 1])
         assert found == list(range(2, COUNT + 1))
         assert not any(shelf.continued.has_hole(After(sequence)) for sequence in shelf.sequences)
+
+    in_virtual_time(history())
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_stream_that_keeps_more_than_it_is_trusted_with_is_not_left_for_a_lake_that_began_later(
+    *, is_known: bool
+) -> None:
+    """``is_known``: when that was."""
+
+    async def history() -> None:
+        shelf = Shelf(COUNT, archived=COUNT)
+        shelf.in_lake = list(range(15, COUNT + 1))
+        await shelf.fill()
+        shelf.world.source.trim(FIRST, 5)
+        shelf.world.source.retention_ms = 7 * RETENTION_MS
+        await asyncio.sleep(1)
+        shelf.lake_from_ms = World.now_ms() if is_known else None
+        await asyncio.sleep(LONGER_S)
+        begin = After(shelf.sequences[0])
+        assert await shelf.numbers(begin) == list(range(6 if is_known else 15, COUNT + 1))
+        assert shelf.continued.has_hole(begin)
 
     in_virtual_time(history())
 
