@@ -1,11 +1,11 @@
 """Leases and checkpoints in a DynamoDB table: one row a shard, every write conditional.
 
-Table: partition key ``pk`` (source), sort key ``sk`` (``shard#<id>``, ``link#<link>``, ``bulletin`` or ``turn``); rows
-look as `aws.lease_rows` has it. A renewal is one UpdateItem that beats, fences and stores the checkpoints of the given
-links. It is conditional on the beat besides owner and epoch, so that a request delayed on its way can't put older
-checkpoints over newer ones. A write whose answer was lost and that is repeated, by us or by botocore's retries, meets
-its own effect as a failed condition: so a failed condition is looked into, and only somebody else's hand in the row
-means that the lease is gone.
+Table: partition key ``pk`` (source), sort key ``sk`` (``shard#<id>``, ``link#<link>``, ``bulletin``, ``turn`` or
+``retention``); rows look as `aws.lease_rows` has it. A renewal is one UpdateItem that beats, fences and stores the
+checkpoints of the given links. It is conditional on the beat besides owner and epoch, so that a request delayed on its
+way can't put older checkpoints over newer ones. A write whose answer was lost and that is repeated, by us or by
+botocore's retries, meets its own effect as a failed condition: so a failed condition is looked into, and only somebody
+else's hand in the row means that the lease is gone.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -34,6 +34,7 @@ from replicator.aws.lease_rows import (
 )
 from replicator.core.bulletin import Bulletin
 from replicator.core.model import Checkpoint, Lease, LinkName, Position, Shard, SourceName, position_text
+from replicator.core.retention import Kept
 from replicator.errors import Fenced, Misconfigured, StoreUnavailable
 
 OPERATOR_CODES = frozenset(
@@ -47,7 +48,7 @@ OPERATOR_CODES = frozenset(
 OWNER_WRITES_MAX = 3
 """How often an owner's write is tried again because an earlier one of its own took effect unanswered."""
 
-BULLETIN, TURN = "bulletin", "turn"
+BULLETIN, TURN, RETENTION = "bulletin", "turn", "retention"
 
 T = TypeVar("T")
 
@@ -155,6 +156,19 @@ class DynamoDbLeases:
             check_format(self._table, item)
             return read_position(self._table, item, item["start"]["S"])
         return proposed
+
+    async def kept(self, source: SourceName) -> Kept | None:
+        item = await self._get(row_key(source, RETENTION))
+        if item is None:
+            return None
+        check_format(self._table, item)
+        return Kept(int(item["retention_ms"]["N"]), int(item["number"]["N"]))
+
+    async def keep(self, source: SourceName, kept: Kept) -> None:
+        """The time is the number, which only grows."""
+        number, retention_ms = {"N": str(kept.since_ms)}, {"N": str(kept.retention_ms)}
+        row = {**row_key(source, RETENTION), "v": {"N": str(FORMAT)}, "number": number, "retention_ms": retention_ms}
+        await self._put_if_higher(row)
 
     async def bulletin(self, source: SourceName) -> Bulletin | None:
         # Read eventually consistently, for half the price: an older post is no worse than one that came a moment later.

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from replicator.core.bulletin import Bulletin
 from replicator.core.model import Checkpoint, Lease, LinkName, Position, Shard, ShardId, SourceName
+from replicator.core.retention import Kept
 from replicator.errors import Fenced
 
 
@@ -17,6 +18,7 @@ class MemoryLeases:
         self._starts: dict[tuple[SourceName, LinkName], Position] = {}
         self._bulletins: dict[SourceName, Bulletin] = {}
         self._turns: dict[SourceName, int] = {}
+        self._kept: dict[SourceName, Kept] = {}
 
     async def rows(self, source: SourceName) -> Sequence[Lease]:
         return [row for (name, _), row in self._rows.items() if name == source]
@@ -80,6 +82,14 @@ class MemoryLeases:
 
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         return self._starts.setdefault((source, link), proposed)
+
+    async def kept(self, source: SourceName) -> Kept | None:
+        return self._kept.get(source)
+
+    async def keep(self, source: SourceName, kept: Kept) -> None:
+        known = self._kept.get(source)
+        if known is None or known.since_ms < kept.since_ms:
+            self._kept[source] = kept
 
     def _unchanged(self, seen: Lease) -> Lease | None:
         """The stored row, when it is still as it was seen; checkpoints change with the beat only."""

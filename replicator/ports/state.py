@@ -16,6 +16,7 @@ from replicator.core.model import (
     ShardId,
     SourceName,
 )
+from replicator.core.retention import Kept
 
 
 class LeaseStore(Protocol):
@@ -67,6 +68,14 @@ class LeaseStore(Protocol):
 
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         """The durable start position of a link: ``proposed`` the first time, then always what was stored then."""
+        ...
+
+    async def kept(self, source: SourceName) -> Kept | None:
+        """What is known of the source's retention; None before the first `keep`."""
+        ...
+
+    async def keep(self, source: SourceName, kept: Kept) -> None:
+        """Put it in place of one with an earlier time; nothing happens where one as late stands."""
         ...
 
 

@@ -5,17 +5,18 @@ Whoever stands where the stream may have trimmed something has the source asked 
 still kept; if not, what follows comes from the lake, with the positions that the records have in the stream. Behind the
 lake's watermark the stream goes on. Whoever dies on the way finds its checkpoint in the lake or in the stream again.
 
-Why nothing is passed over: what is asked about was read before, so what is kept then was kept when it was read. The
-watermark is taken before objects are listed, and nothing beyond it is given: what a dead owner stored there may have
-gaps. Back in the stream the record at the watermark must be kept. If it is not, the lake has a hole: it is remembered,
-and `has_hole` tells it every link that comes there. Positions have one meaning on both sides, so nothing comes twice.
+Why nothing is passed over: what is asked about was read before, so what is kept then was kept when it was read. A lake
+that was added later is not turned to while the stream surely has all that is in it, nor taken for whole. The watermark
+is taken before objects are listed, and nothing beyond it is given: what a dead owner stored there may have gaps.
+Back in the stream the record at the watermark must be kept. If it is not, the lake has a hole: it is remembered, and
+`has_hole` tells it every link that comes there. Positions have one meaning on both sides, so nothing comes twice.
 
 What could not be decoded is not in the lake but in the quarantine of the lake's own link, with its bytes.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -36,7 +37,7 @@ from replicator.core.model import (
 from replicator.errors import PositionLost
 from replicator.ports import Clock, Cursor, Page, Source, SourceInfo
 from replicator.worker.lake_shard import ShardInLake
-from replicator.worker.retention import surely_kept_ms
+from replicator.worker.retention import Retention
 
 READINGS_MAX = 8
 """Of one source in a worker, in memory at one time: each holds the objects that overlap where it stands."""
@@ -108,15 +109,20 @@ class ContinuedSource:
         readings: Readings,
         *,
         archived: Callable[[], Position | None],
-        retention_ms: Callable[[], int | None],
+        archived_from: Callable[[], Awaitable[int | None]],
+        retention: Retention,
         clock: Clock,
     ) -> None:
-        """``archived`` tells the watermark of the link into the lake, None while it has none."""
+        """``archived`` tells the watermark of the link into the lake, None while it has none.
+
+        ``archived_from``: what arrived in the shard since this time was for the lake; None where that is not known.
+        """
         self._source = source
         self._lake = lake
         self._readings = readings
         self._archived = archived
-        self._retention_ms = retention_ms
+        self._archived_from = archived_from
+        self._retention = retention
         self._clock = clock
         self._begun_ms = None if self.gives(TrimHorizon()) else clock.now_ms()
         """Where nothing of the shard was archived yet, nobody is late."""
@@ -141,6 +147,10 @@ class ContinuedSource:
         if isinstance(archived, After):
             return not isinstance(position, After) or archived.sequence > position.sequence
         return archived == ShardEnd()
+
+    def tells(self, position: Position) -> bool:
+        """Whether who reads on there is told by `has_hole` of what is missing."""
+        return self._begun_ms is None and self.gives(position)
 
     def has_hole(self, position: Position) -> bool:
         """Whether it was found that what followed the position may be neither in the stream nor in the lake."""
@@ -179,7 +189,7 @@ class ContinuedSource:
         begun_ms = self._clock.now_ms()
         page = await self._source.read(cursor, records_max)
         if await self._may_lack(cursor):
-            if self.gives(cursor.position):
+            if self.gives(cursor.position) and await self._has_more(page):
                 return _into_lake(InLake(cursor.shard, cursor.position, ""))
             self.add_hole(cursor.position)
         return self._passed_on(page, cursor.since_ms, begun_ms)
@@ -194,6 +204,13 @@ class ContinuedSource:
             case AtTimestamp() as position:
                 return self.gives(position)
         return False
+
+    async def _has_more(self, page: Page) -> bool:
+        """Whether the lake may have what the stream has trimmed. One that began behind what that keeps has less."""
+        from_ms = await self._archived_from()
+        if from_ms is None:
+            return True
+        return self._is_old(from_ms) and not any(record.arrival_ms < from_ms for record in page.records[:1])
 
     def _passed_on(self, page: Page, since_ms: int | None, begun_ms: int) -> Page:
         if page.records:
@@ -216,8 +233,8 @@ class ContinuedSource:
         return None
 
     def _is_old(self, since_ms: int) -> bool:
-        retention_ms = self._retention_ms()
-        return bool(retention_ms) and self._clock.now_ms() - since_ms >= surely_kept_ms(retention_ms or 0)
+        now_ms = self._clock.now_ms()
+        return self._retention.is_old(now_ms - since_ms, now_ms)
 
     def add_hole(self, position: Position) -> None:
         """Neither stream nor lake have what follows the position."""
@@ -250,10 +267,17 @@ class ContinuedSource:
         if hour is None:
             beginning = await self._lake.beginning(position)
             hour = beginning.hour
-            if not beginning.is_whole and not isinstance(position, TrimHorizon):
+            if not (beginning.is_whole or await self._is_whole(position)):
                 self.add_hole(position)
         events = self._lake.events(hour, _number(position), _number(through))
         return Reading(through, _since(position.ms, events) if isinstance(position, AtTimestamp) else events)
+
+    async def _is_whole(self, position: Position) -> bool:
+        """Whether what a link is owed that has done nothing yet was all for the lake."""
+        if isinstance(position, AtTimestamp):
+            from_ms = await self._archived_from()
+            return from_ms is not None and from_ms <= position.ms
+        return isinstance(position, TrimHorizon)
 
     async def _back(self, cursor: InLake, through: Position, records_max: int) -> Page:
         """The stream behind the lake: its record at the watermark must be kept, or there is a hole."""

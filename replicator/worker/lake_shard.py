@@ -31,7 +31,7 @@ class HubLake(Struct, frozen=True):
 
 
 class Beginning(Struct, frozen=True):
-    """``hour`` to begin with, counted from 1970. Not ``is_whole``: the lake begins behind the position, or may."""
+    """``hour`` to begin with, counted from 1970. Not ``is_whole``: nothing there shows that it begins before."""
 
     hour: int
     is_whole: bool
@@ -58,7 +58,7 @@ class ShardInLake:
                 oldest = hour if runs else oldest
                 if isinstance(position, After) and any(run.first <= position.sequence for run in runs):
                     return Beginning(hour - 1, is_whole=True)
-        return Beginning(oldest, is_whole=isinstance(position, AtTimestamp) and wanted >= bound)
+        return Beginning(oldest, is_whole=False)
 
     async def events(
         self, hour: int, behind: SequenceNumber | None, through: SequenceNumber | None

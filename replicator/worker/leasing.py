@@ -20,6 +20,7 @@ from replicator.core.model import Checkpoint, Lease, LinkName, Shard, ShardEnd, 
 from replicator.errors import ConfigError, Fenced, TransientError
 from replicator.ports import LeaseStore, Source, SourceInfo, Telemetry
 from replicator.worker.listing import Listing, News, in_time
+from replicator.worker.retention import Retention
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -66,6 +67,7 @@ class LeaseKeeper:
         me: str,
         settings: LeaseSettings,
         start_runner: Callable[[Lease], ShardRunner],
+        retention: Retention,
         telemetry: Telemetry,
         rng: random.Random,
     ) -> None:
@@ -76,6 +78,7 @@ class LeaseKeeper:
         self._me = me
         self._settings = settings
         self._start_runner = start_runner
+        self._retention = retention
         self._telemetry = telemetry
         self._rng = rng
         self._listing = Listing(store, source_name, links=len(links), settings=settings)
@@ -83,8 +86,6 @@ class LeaseKeeper:
         self._listed: frozenset[ShardId] = frozenset()
         self._judged: frozenset[ShardId] = frozenset()  # rows that were there before the source was last looked at
         self._incarnation = ""
-        self.retention_ms: int | None = None
-        """How long the source keeps a record; None before it was first described."""
         self._rounds_to_listing = 0
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -270,10 +271,11 @@ class LeaseKeeper:
 
     async def _adjust(self, news: News, info: SourceInfo, shards: Sequence[Shard]) -> None:
         """Make the rows fit the source. It was looked at after they were read, so an odd one is an old one."""
+        if info.retention_ms != self._retention.ms:
+            await self._in_time(self._retention.note(info.retention_ms))
         if self._incarnation not in ("", info.incarnation):
             logger.error("source.made_anew", source=self._name, was=self._incarnation, now=info.incarnation)
         self._incarnation = info.incarnation
-        self.retention_ms = info.retention_ms
         self._listed = frozenset(shard.id for shard in shards)
         self._judged = frozenset(row.shard for row in news.rows)
         self._listing.expect(len(shards))

@@ -24,7 +24,7 @@ from replicator.errors import PositionLost, TransientError
 from replicator.ports import Clock, Source
 from replicator.worker.continued import ContinuedSource
 from replicator.worker.link import Link
-from replicator.worker.retention import surely_kept_ms
+from replicator.worker.retention import Retention
 from replicator.worker.shard_log import ShardLog
 from replicator.worker.window import LONG_AGO_S, Batch
 
@@ -51,7 +51,7 @@ MAY_HAVE_LOST = (
 
 
 class Losses:
-    """Of one (link, shard). ``start`` is where the link begins; ``retention_ms`` of the source, None: not known yet."""
+    """Of one (link, shard). ``start`` is where the link begins; ``retention`` of the source."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Losses:
         source: Source,
         log: ShardLog,
         start: Callable[[], Awaitable[Position]],
-        retention_ms: Callable[[], int | None],
+        retention: Retention,
         clock: Clock,
         continued: ContinuedSource | None = None,
     ) -> None:
@@ -71,11 +71,11 @@ class Losses:
         self._source = source
         self._log = log
         self._start = start
-        self._retention_ms = retention_ms
+        self._retention = retention
         self._clock = clock
         self._continued = continued
         self._told: Position | None = None
-        """The last hole of the lake that this link came to."""
+        """The last hole that this link came to."""
         self._fresh_s = LONG_AGO_S
         """Loop time before which nothing behind the link's position has arrived."""
         self._asked: asyncio.Queue[After] = asyncio.Queue(ASKED_MAX)
@@ -129,9 +129,10 @@ class Losses:
         floor_ms = durable.attempt_floor_ms
         if floor_ms is None or isinstance(position, After | ShardEnd):
             return
-        if self._continued is not None and self._continued.gives(position):
+        if self._continued is not None and self._continued.tells(position):
             return
         if self._is_old(self._loop_s(floor_ms), _now_s()):
+            self._told = position
             self._may_have_lost(position)
 
     def may_have_passed(self, position: Position, run: Batch) -> bool:
@@ -161,10 +162,7 @@ class Losses:
 
     def _is_old(self, since_s: float, then_s: float) -> bool:
         """Whether what arrived at ``since_s`` could have been trimmed at ``then_s``."""
-        retention_ms = self._retention_ms()
-        if not retention_ms:
-            return False
-        return then_s - since_s >= surely_kept_ms(retention_ms) / 1000
+        return self._retention.is_old((then_s - since_s) * 1000, self._clock.now_ms() - (_now_s() - then_s) * 1000)
 
     async def run(self) -> None:
         """Ask about one position after the other until cancelled."""

@@ -10,7 +10,7 @@ import structlog
 from replicator.core.lake import LAKE
 from replicator.core.lending import Memory
 from replicator.core.memory import COPIES
-from replicator.core.model import Checkpoint, Lease, LinkName, Position, ShardId, SourceName
+from replicator.core.model import AtTimestamp, Checkpoint, Lease, LinkName, Position, ShardId, SourceName, TrimHorizon
 from replicator.core.routing import HomeRouter, Router
 from replicator.errors import TransientError
 from replicator.ports import Clock, Source, Telemetry
@@ -29,7 +29,7 @@ from replicator.worker.lost_position import Losses
 from replicator.worker.one_incarnation import OneIncarnation
 from replicator.worker.prepare import Preparer, sender_and_origin
 from replicator.worker.recovery import Recovery
-from replicator.worker.retention import RetentionWatch, longest
+from replicator.worker.retention import Retention, RetentionWatch, longest
 from replicator.worker.setup import Identity, ServiceSettings, SourceSetup, Stores
 from replicator.worker.shard_log import ShardLog
 from replicator.worker.shard_runner import LeasedShardRunner, position_of
@@ -38,6 +38,8 @@ from replicator.worker.unpacking import UnpackedSource
 logger = structlog.get_logger(__name__)
 
 STORE_RETRY_S = 0.5
+CLOCKS_MS = 60_000
+"""So far a peer's clock, by which a first attempt is dated, may be behind ours."""
 SPREAD = (5**0.5 - 1) / 2
 """Multiples of the golden ratio, modulo 1, lie apart however many there are: so do the reads of a worker's shards."""
 NO_DATA = float("nan")
@@ -76,7 +78,8 @@ class Service:
             for setup in self._sources
             for link in setup.links
         }
-        self._retention = {link.name: RetentionWatch(link.name) for setup in self._sources for link in setup.links}
+        self._watches = {link.name: RetentionWatch(link.name) for setup in self._sources for link in setup.links}
+        self._retentions = {setup.name: Retention(stores.leases, setup.name, clock) for setup in self._sources}
         self._keepers = {setup.name: self._keeper(setup, rng) for setup in self._sources}
 
     def _keeper(self, setup: SourceSetup, rng: random.Random) -> LeaseKeeper:
@@ -88,6 +91,7 @@ class Service:
             me=self._identity.worker,
             settings=self._settings.leases,
             start_runner=lambda lease: self._runner(setup, lease),
+            retention=self._retentions[setup.name],
             telemetry=self._telemetry,
             rng=rng,
         )
@@ -159,23 +163,34 @@ class Service:
         if setup.lake is None:
             return None
         into_lake = LinkName(f"{setup.name}:{LAKE}")
+
+        async def archived_from() -> int | None:
+            if self._keepers[setup.name].has_finished_parent(lease, into_lake):
+                return 0
+            start = await self._link_start(setup, into_lake)
+            return start.ms if isinstance(start, AtTimestamp) else None
+
         return ContinuedSource(
             source,
             ShardInLake(setup.lake, lease.incarnation, lease.shard, self._clock.now_ms),
             self._readings[setup.name],
             archived=lambda: position_of(into_lake, lease, self._runners.get((lease.source, lease.shard))),
-            retention_ms=lambda: self._keepers[setup.name].retention_ms,
+            archived_from=archived_from,
+            retention=self._retentions[setup.name],
             clock=self._clock,
         )
 
     async def _begin(self, setup: SourceSetup, lease: Lease, link: LinkName) -> Checkpoint:
         """Where the link begins on the shard."""
-        stored = lease.checkpoints.get(link) or setup.first(await self._link_start(setup, link))
-        keeper = self._keepers[setup.name]
-        if setup.lake is None or keeper.retention_ms is None:
+        if (stored := lease.checkpoints.get(link)) is None:
+            for into_lake in [each.name for each in setup.links if each.settings.is_lake]:
+                await self._link_start(setup, into_lake)  # First: it is to have all that is owed to who begins with it.
+            stored = setup.first(await self._link_start(setup, link))
+        retention_ms = self._retentions[setup.name].ms
+        if setup.lake is None or retention_ms is None:
             return stored
-        is_child, now_ms = keeper.has_finished_parent(lease, link), self._clock.now_ms()
-        return owed(stored, retention_ms=keeper.retention_ms, is_child=is_child, now_ms=now_ms)
+        is_child, now_ms = self._keepers[setup.name].has_finished_parent(lease, link), self._clock.now_ms()
+        return owed(stored, retention_ms=retention_ms, is_child=is_child, now_ms=now_ms)
 
     async def _channel(
         self,
@@ -200,7 +215,7 @@ class Service:
                 source=OneIncarnation(setup.source, lease.incarnation),
                 log=log,
                 start=lambda: self._link_start(setup, link.name),
-                retention_ms=lambda: self._keepers[setup.name].retention_ms,
+                retention=self._retentions[setup.name],
                 clock=self._clock,
                 continued=continued,
             ),
@@ -223,8 +238,14 @@ class Service:
         return Admission(link, router, preparer, self._quarantine, held, self._clock)
 
     async def _link_start(self, setup: SourceSetup, link: LinkName) -> Position:
-        """The durable start of a link, the same for all shards and workers of this region."""
-        proposed = setup.start(self._clock.now_ms())
+        """The durable start of a link, the same for all shards and workers of this region.
+
+        That of a lake is a time, which tells what it can't have.
+        """
+        now_ms, retention_ms = self._clock.now_ms(), self._retentions[setup.name].ms
+        proposed = setup.start(now_ms)
+        if proposed == TrimHorizon() and retention_ms and link == f"{setup.name}:{LAKE}":
+            proposed = AtTimestamp(now_ms - retention_ms - CLOCKS_MS)
         while True:
             try:
                 return await self._leases.link_start(setup.name, link, proposed)
@@ -304,13 +325,13 @@ class Service:
                 self._telemetry.gauge("leases_held", len(held), source=setup.name)
                 lags = [self._publish_link(link) for link in setup.links]
                 for link, lag_ms in zip(setup.links, lags, strict=True):
-                    self._retention[link.name].note(self._retention_used(setup.name, lag_ms))
+                    self._watches[link.name].note(self._retention_used(setup.name, lag_ms))
                 used = self._retention_used(setup.name, longest(lags))
                 self._telemetry.gauge("source_retention_used_ratio", used, source=setup.name)
 
     def _retention_used(self, source: SourceName, lag_ms: int | None) -> float:
         """The lag as a part of the source's retention; at 1 events are lost."""
-        retention_ms = self._keepers[source].retention_ms
+        retention_ms = self._retentions[source].ms
         return NO_DATA if lag_ms is None or not retention_ms else lag_ms / retention_ms
 
     def _forget_runners(self, source: SourceName, held: Container[ShardId]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from replicator.adapters.lake_s3 import S3Lake, S3LakeReader
+from replicator.adapters.memory_leases import MemoryLeases
 from replicator.adapters.memory_stream import MemorySource, MemoryStream
 from replicator.aws.session import AwsSession
 from replicator.core.lake import HOUR_MS, Archived, encode_line
@@ -25,6 +26,7 @@ from replicator.errors import StoreUnavailable
 from replicator.ports import Cursor, Entry
 from replicator.worker.continued import ContinuedSource, Readings
 from replicator.worker.lake_shard import HubLake, ShardInLake
+from replicator.worker.retention import Retention
 
 SOURCE, SHARD = SourceName("orders"), ShardId("shardId-000000000000")
 EAST, WEST = Region("us-east-1"), Region("eu-west-1")
@@ -49,6 +51,15 @@ class Ageing:
 
     def now_ms(self) -> int:
         return self.ms
+
+    @staticmethod
+    async def begun() -> int:
+        return BEGAN_MS
+
+    async def retention(self) -> Retention:
+        retention = Retention(MemoryLeases(), SOURCE, self)
+        await retention.note(RETENTION_MS)
+        return retention
 
     def _line(self, number: int) -> Entry:
         incarnation, sequence = str(self.stream.created_ms), self.sequences[-1]
@@ -98,7 +109,8 @@ async def test_a_lake_in_s3_continues_a_stream_from_any_position_and_hands_it_ba
             ),
             Readings(),
             archived=lambda: watermark,
-            retention_ms=lambda: RETENTION_MS,
+            archived_from=world.begun,
+            retention=await world.retention(),
             clock=world,
         )
         found = await read(source, After(world.sequences[9]))
@@ -116,6 +128,7 @@ async def test_a_lake_in_s3_continues_a_stream_from_any_position_and_hands_it_ba
     assert numbers(tail) == list(range(86, COUNT))
     assert numbers(gone) == list(range(71, COUNT))
     assert not any(source.has_hole(After(sequence)) for sequence in world.sequences)
+    assert not source.has_hole(AtTimestamp(BEGAN_MS + 5 * EVERY_MS))
 
 
 async def test_a_lake_that_is_not_there_is_unavailable_and_asked_again(aws_url: str) -> None:
@@ -127,7 +140,8 @@ async def test_a_lake_that_is_not_there_is_unavailable_and_asked_again(aws_url: 
             ShardInLake(lake, str(world.stream.created_ms), SHARD, world.now_ms),
             Readings(),
             archived=lambda: After(world.sequences[-1]),
-            retention_ms=lambda: RETENTION_MS,
+            archived_from=world.begun,
+            retention=await world.retention(),
             clock=world,
         )
         for _ in range(2):

@@ -29,6 +29,7 @@ from replicator.core.model import (
     SourceName,
     TrimHorizon,
 )
+from replicator.core.retention import Kept
 from replicator.dev.proxy import Proxy
 from replicator.errors import ConfigError, Fenced, Misconfigured, StoreUnavailable
 from replicator.ports import LeaseStore
@@ -210,6 +211,17 @@ async def test_the_start_of_a_link_is_what_was_proposed_first(store: LeaseStore)
     assert await store.link_start(ORDERS, WEST, AtTimestamp(5)) == AtTimestamp(5)
     assert await store.link_start(ORDERS, WEST, AtTimestamp(9)) == AtTimestamp(5)
     assert await store.link_start(ORDERS, SOUTH, TrimHorizon()) == TrimHorizon()
+    assert await store.rows(ORDERS) == []
+
+
+async def test_of_what_a_source_keeps_the_latest_time_stays(store: LeaseStore) -> None:
+    assert await store.kept(ORDERS) is None
+    await store.keep(ORDERS, Kept(24, 100))
+    await store.keep(ORDERS, Kept(168, 100))
+    assert await store.kept(ORDERS) == Kept(24, 100)
+    await store.keep(ORDERS, Kept(168, 101))
+    assert await store.kept(ORDERS) == Kept(168, 101)
+    assert await store.kept(SourceName("others")) is None
     assert await store.rows(ORDERS) == []
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from replicator.adapters.dynamodb_leases import DynamoDbLeases, ensure_table
 from replicator.aws.session import AwsSession
+from replicator.bootstrap import WallClock
 from replicator.core.leasing import LeaseSettings
 from replicator.core.model import (
     After,
@@ -25,6 +26,7 @@ from replicator.core.model import (
 from replicator.dev.proxy import Proxy
 from replicator.ports import Cursor, Page, SourceInfo
 from replicator.worker.leasing import LeaseKeeper
+from replicator.worker.retention import Retention
 
 ORDERS = SourceName("orders")
 LINK = LinkName("orders:eu-west-1")
@@ -108,6 +110,7 @@ class Contest:
             me=me,
             settings=SETTINGS,
             start_runner=lambda lease: Runner(me, lease, self),
+            retention=Retention(store, ORDERS, WallClock()),
             telemetry=Unrecorded(),
             rng=random.Random(me),
         )

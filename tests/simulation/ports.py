@@ -36,6 +36,7 @@ from replicator.core.model import (
 )
 from replicator.core.peer_clock import PeerTime
 from replicator.core.quarantine_document import Quarantined
+from replicator.core.retention import Kept
 from replicator.errors import Fenced, InDoubt, Misconfigured, PositionLost, Refused, StoreUnavailable, TransientError
 from replicator.ports import NOT_KEPT, ClaimScope, ClaimSession, Cursor, Entry, Found, Page, SinkLimits, SourceInfo
 
@@ -460,6 +461,13 @@ class WireLeases:
 
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         return await self._call(lambda: self._leases.link_start(source, link, proposed))
+
+    async def kept(self, source: SourceName) -> Kept | None:
+        """At once, as `keep`: no retention changes here, and the histories that are kept stay what they are."""
+        return await self._leases.kept(source)
+
+    async def keep(self, source: SourceName, kept: Kept) -> None:
+        await self._leases.keep(source, kept)
 
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
         return await self._call_now(lambda: at_once(call()))

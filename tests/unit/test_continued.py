@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import pytest
 from hypothesis import example, given
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from small_world import HERE, LIMITS, LINK, PEER, SOURCE, Worker, World, in_virtual_time, until
 from structlog.testing import capture_logs
-from test_lost_position import FIRST, GONE, HOUR_S, LONGER_S, PERHAPS, kept_world, named
+from test_lost_position import FIRST, GONE, HOUR_S, LONGER_S, PERHAPS, kept_world, lengthen, named
 
+from replicator.adapters.memory_claims import MemoryClaims
 from replicator.adapters.memory_lake import MemoryLake
 from replicator.adapters.memory_stream import MemorySource
 from replicator.core.lake import LAKE, Archived, encode_line, events_of
@@ -29,10 +30,11 @@ from replicator.core.model import (
     TrimHorizon,
 )
 from replicator.errors import PositionLost, TransientError
-from replicator.ports import Cursor, Entry, Page
+from replicator.ports import ClaimScope, ClaimSession, Cursor, Entry, Page
 from replicator.worker.continued import ContinuedSource, Readings, owed
 from replicator.worker.lake_shard import HubLake, ShardInLake
 from replicator.worker.link import LinkSettings
+from replicator.worker.retention import Retention
 
 INTO_LAKE = LinkName(f"{SOURCE}:{LAKE}")
 FROM_LAKE = "events_from_lake_total"
@@ -68,9 +70,19 @@ def is_in_order(world: World) -> bool:
     return all(numbers == sorted(numbers) for numbers in of_key.values())
 
 
-async def fallen_behind(world: World, lake: MemoryLake, *, first: int = 20) -> None:
+def latest(world: World) -> Position:
+    return AtTimestamp(world.now_ms())
+
+
+def oldest(_: World) -> Position:
+    return TrimHorizon()
+
+
+async def fallen_behind(
+    world: World, lake: MemoryLake, *, first: int = 20, start: Callable[[World], Position] = oldest
+) -> None:
     """Events arrive; then the peer is away for longer than the source keeps 60 more, and the worker dies."""
-    worker = Worker(world, "a", NARROW, lake=lake)
+    worker = Worker(world, "a", NARROW, lake=lake, start=start(world))
     world.write(first, keys=10)
     await until(lambda: len(world.stored()) == first)
     await asyncio.sleep(60)
@@ -109,10 +121,16 @@ def test_what_was_trimmed_comes_from_the_lake_and_what_is_kept_from_the_stream_o
     in_virtual_time(history())
 
 
-def test_a_link_that_had_delivered_nothing_yet_gets_everything_from_the_lake() -> None:
+@pytest.mark.parametrize(("start", "raised_h"), [(oldest, 1), (latest, 1), (latest, 7)])
+def test_a_link_that_had_delivered_nothing_yet_gets_everything_from_the_lake(
+    start: Callable[[World], Position], raised_h: int
+) -> None:
+    """Also when the retention was lengthened too late, while no worker ran."""
+
     async def history() -> None:
         world, lake = kept_world(), a_lake()
-        await fallen_behind(world, lake, first=0)
+        await fallen_behind(world, lake, first=0, start=start)
+        lengthen(world, raised_h)
         world.peer.fault = None
         worker = Worker(world, "b", LinkSettings(), lake=lake)
         await until(lambda: len(world.stored()) == 70)
@@ -237,6 +255,89 @@ def test_a_lake_that_begins_behind_the_position_leaves_it_at_a_loss_that_is_coun
     in_virtual_time(history())
 
 
+@pytest.mark.parametrize(
+    ("start", "delivered", "added_min", "back_min", "lost"),
+    [
+        (latest, 0, 50, 70, 10),  # The stream has what came in before the lake was there.
+        (latest, 10, 50, 70, 10),
+        (latest, 0, 50, 130, 20),  # Only the lake has what came in first when it was there.
+        (latest, 10, 50, 130, 20),
+        (oldest, 0, 80, 150, 10),  # The lake began with what the stream had then.
+        (oldest, 10, 80, 150, 10),
+    ],
+)
+def test_of_a_lake_that_was_added_later_nothing_is_passed_over_and_what_is_in_neither_is_counted_once(
+    start: Callable[[World], Position], delivered: int, added_min: int, back_min: int, lost: int
+) -> None:
+    """The stream keeps an hour, and the peer is away."""
+
+    async def history() -> None:
+        world, lake = kept_world(), a_lake()
+        begun_s = asyncio.get_running_loop().time()
+
+        async def come(minute: int) -> None:
+            await asyncio.sleep(begun_s + minute * 60 - asyncio.get_running_loop().time())
+
+        first = Worker(world, "a", NARROW, start=start(world))
+        world.write(delivered, keys=10)
+        await until(lambda: len(world.stored()) == delivered)
+        await come(2)
+        world.peer.fault = away
+        world.write(10, keys=10)
+        await come(40)
+        world.write(10, keys=10)
+        await come(added_min)
+        await first.kill()
+        second = Worker(world, "b", NARROW, lake=lake, start=start(world))
+        await come(added_min + 2)
+        world.write(10, keys=10)
+        await come(back_min - 2)
+        world.write(10, keys=10)
+        await come(back_min)
+        await second.kill()
+        world.peer.fault = None
+        with capture_logs() as told:
+            third = Worker(world, "c", LinkSettings(), lake=lake)
+            await asyncio.sleep(600)
+        counts = third.status()["counts"]
+        await third.kill()
+        assert set(world.stored()) == set(range(delivered)) | set(range(delivered + lost, world.written))
+        assert max(world.stored().values()) == 1
+        assert counts[PERHAPS] == len(named(told, "shard.may_have_lost")) == 1
+
+    in_virtual_time(history())
+
+
+class Waiting(MemoryClaims):
+    """So long that the link into the lake, which claims nothing, has archived something before the other begins."""
+
+    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
+        await asyncio.sleep(60)
+        return await super().attach(scope, epoch)
+
+
+def test_a_link_that_had_only_tried_when_a_lake_came_with_the_worker_after_the_outage_is_counted_once() -> None:
+    async def history() -> None:
+        world = kept_world()
+        first = Worker(world, "a", NARROW, start=latest(world))
+        await asyncio.sleep(60)
+        world.peer.fault = away
+        world.write(10)
+        await asyncio.sleep(60)
+        await first.kill()
+        await asyncio.sleep(LONGER_S)
+        world.write(10)
+        world.peer.fault = None
+        world.claims = Waiting(world.now_ms)
+        second = Worker(world, "b", LinkSettings(), lake=a_lake(), start=oldest(world))
+        await asyncio.sleep(2 * HOUR_S)
+        assert set(world.stored()) == set(range(10, 20))
+        assert second.status()["counts"][PERHAPS] == 1
+        await second.kill()
+
+    in_virtual_time(history())
+
+
 def test_a_lake_that_does_not_answer_holds_the_link_up_and_loses_nothing() -> None:
     async def history() -> None:
         world, lake = kept_world(), a_lake()
@@ -268,8 +369,10 @@ class Shelf:
         self.world.write(count)
         self.sequences = [record.sequence for record in self.world.source.records(FIRST)]
         self.watermark: Position | None = After(self.sequences[archived - 1]) if archived else None
+        self.retention = Retention(self.world.leases, SOURCE, self.world)
         self.continued = self.reader()
-        self._in_lake = [*range(1, archived + 1), *stored]
+        self.lake_from_ms: int | None = 0
+        self.in_lake = [*range(1, archived + 1), *stored]
         self._packed = packed
 
     def reader(self) -> ContinuedSource:
@@ -279,14 +382,19 @@ class Shelf:
             ShardInLake(hub_lake, str(self.world.source.created_ms), FIRST, World.now_ms),
             Readings(),
             archived=lambda: self.watermark,
-            retention_ms=lambda: RETENTION_MS,
+            archived_from=self.archived_from,
+            retention=self.retention,
             clock=self.world,
         )
 
+    async def archived_from(self) -> int | None:
+        return self.lake_from_ms
+
     async def fill(self) -> None:
         """Three events an object, every fifth born elsewhere."""
-        for begin in range(0, len(self._in_lake), 3):
-            numbers = self._in_lake[begin : begin + 3]
+        await self.retention.note(RETENTION_MS)
+        for begin in range(0, len(self.in_lake), 3):
+            numbers = self.in_lake[begin : begin + 3]
             await self.lake.put([entry for number in numbers for entry in self._lines(number)])
 
     def _lines(self, number: int) -> list[Entry]:
@@ -397,6 +505,28 @@ def test_what_was_archived_while_the_lake_is_read_is_read_there_too() -> None:
                 shelf.watermark = After(shelf.sequences[COUNT - 1])
         assert found == list(range(2, COUNT + 1))
         assert not any(shelf.continued.has_hole(After(sequence)) for sequence in shelf.sequences)
+
+    in_virtual_time(history())
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_stream_that_keeps_more_than_it_is_trusted_with_is_not_left_for_a_lake_that_began_later(
+    *, is_known: bool
+) -> None:
+    """``is_known``: when that was."""
+
+    async def history() -> None:
+        shelf = Shelf(COUNT, archived=COUNT)
+        shelf.in_lake = list(range(15, COUNT + 1))
+        await shelf.fill()
+        shelf.world.source.trim(FIRST, 5)
+        shelf.world.source.retention_ms = 7 * RETENTION_MS
+        await asyncio.sleep(1)
+        shelf.lake_from_ms = World.now_ms() if is_known else None
+        await asyncio.sleep(LONGER_S)
+        begin = After(shelf.sequences[0])
+        assert await shelf.numbers(begin) == list(range(6 if is_known else 15, COUNT + 1))
+        assert shelf.continued.has_hole(begin)
 
     in_virtual_time(history())
 

@@ -25,9 +25,11 @@ from replicator.core.model import (
     ShardId,
     SourceName,
 )
+from replicator.core.retention import Kept
 from replicator.errors import Fenced, StoreUnavailable, TransientError
 from replicator.ports import Cursor, Page, SourceInfo
 from replicator.worker.leasing import LeaseKeeper
+from replicator.worker.retention import Retention
 
 T = TypeVar("T")
 ORDERS = SourceName("orders")
@@ -179,6 +181,12 @@ class Way:
     async def link_start(self, source: SourceName, link: LinkName, proposed: Position) -> Position:
         return await self._go(self._store.link_start(source, link, proposed))
 
+    async def kept(self, source: SourceName) -> Kept | None:
+        return await self._go(self._store.kept(source))
+
+    async def keep(self, source: SourceName, kept: Kept) -> None:
+        await self._go(self._store.keep(source, kept))
+
 
 class Silence:
     """Telemetry that keeps the counts."""
@@ -245,6 +253,10 @@ class Region:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.keepers: dict[str, LeaseKeeper] = {}
 
+    @staticmethod
+    def now_ms() -> int:
+        return int(asyncio.get_running_loop().time() * 1000)
+
     def worker(self, me: str, settings: LeaseSettings = SETTINGS) -> LeaseKeeper:
         way = self.ways[me] = Way(self.store)
         telemetry = self.telemetry[me] = Silence()
@@ -256,6 +268,7 @@ class Region:
             me=me,
             settings=settings,
             start_runner=lambda lease: Runner(me, lease, self),
+            retention=Retention(way, ORDERS, self),
             telemetry=telemetry,
             rng=random.Random(me),
         )

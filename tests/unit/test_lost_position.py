@@ -23,6 +23,7 @@ from replicator.ports import Cursor, Page
 from replicator.worker.link import LinkSettings
 from replicator.worker.lost_position import Losses
 from replicator.worker.one_incarnation import OneIncarnation
+from replicator.worker.retention import Retention
 from replicator.worker.shard_log import LOOKS_S
 
 FIRST = ShardId("shardId-000000000000")
@@ -88,6 +89,18 @@ def kept_world() -> World:
     world.source.retention_ms = 3_600_000
     world.peer.retention_ms = 10**12
     return world
+
+
+async def retention_of(world: World) -> Retention:
+    retention = Retention(world.leases, SOURCE, world)
+    await retention.note(world.source.retention_ms)
+    return retention
+
+
+def lengthen(world: World, hours: int) -> None:
+    """What is older than the retention of before is gone by then."""
+    world.source.list_shards()
+    world.source.retention_ms = hours * HOUR_S * 1000
 
 
 def named(told: Sequence[Any], event: str) -> list[Any]:
@@ -264,7 +277,10 @@ def test_nothing_left_at_all_is_counted_as_well() -> None:
     in_virtual_time(history())
 
 
-def test_a_link_that_had_only_tried_is_known_by_its_first_attempt() -> None:
+@pytest.mark.parametrize("raised_h", [1, 7])
+def test_a_link_that_had_only_tried_is_known_by_its_first_attempt(raised_h: int) -> None:
+    """Also when the retention was lengthened while no worker ran, too late."""
+
     async def history() -> None:
         world = kept_world()
         worker = Worker(world, "a", LinkSettings())
@@ -273,6 +289,7 @@ def test_a_link_that_had_only_tried_is_known_by_its_first_attempt() -> None:
         await worker.kill()  # before any checkpoint: the attempt floor alone is stored
         assert (await world.checkpoint()).position == TrimHorizon()
         await asyncio.sleep(LONGER_S)
+        lengthen(world, raised_h)
         worker = Worker(world, "b", LinkSettings())
         await asyncio.sleep(600)
         assert worker.status()["counts"][PERHAPS] == 1
@@ -281,7 +298,10 @@ def test_a_link_that_had_only_tried_is_known_by_its_first_attempt() -> None:
     in_virtual_time(history())
 
 
-def test_a_link_whose_peer_was_away_for_longer_than_the_retention_knows_that_it_may_have_lost() -> None:
+@pytest.mark.parametrize("raised_h", [1, 7])
+def test_a_link_whose_peer_was_away_for_longer_than_the_retention_knows_that_it_may_have_lost(raised_h: int) -> None:
+    """Also when the retention is lengthened then, too late."""
+
     async def history() -> None:
         world = kept_world()
 
@@ -294,7 +314,9 @@ def test_a_link_whose_peer_was_away_for_longer_than_the_retention_knows_that_it_
             world.write(count)
             await asyncio.sleep(60)
         await asyncio.sleep(LONGER_S)
+        lengthen(world, raised_h)
         world.write(30)
+        await asyncio.sleep(60)
         with capture_logs() as told:
             world.peer.fault = None
             await asyncio.sleep(600)
@@ -317,7 +339,7 @@ def test_losses_that_follow_each_other_are_all_counted_and_said_once_a_minute() 
             source=Watched(world.source),
             log=None,  # type: ignore[arg-type] - nothing is read
             start=None,  # type: ignore[arg-type]
-            retention_ms=lambda: 3_600_000,
+            retention=await retention_of(world),
             clock=world,
         )
         said = []
