@@ -287,6 +287,27 @@ def test_what_is_in_quarantine_is_listed_and_shown(tmp_path: Path, capsysbinary:
     assert b"has an id that begins with 'none'" in capsysbinary.readouterr().err
 
 
+def test_an_event_that_every_link_put_away_is_shown_by_link(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    file = tmp_path / "replicator.yaml"
+    in_s3 = "quarantine: {s3_bucket: poison, s3_prefix: orders/}"
+    file.write_text(Path(MESH).read_text().replace(in_s3, f"quarantine: {{directory: {tmp_path}}}"))
+    at = ["--config", str(file), "--region", "us-east-1"]
+    origin = Origin(Region("us-east-1"), SourceName("orders"), "17", ShardId("shardId-0"), SequenceNumber(49), 0)
+    links = [LinkName("orders:eu-west-1"), LinkName("orders:ap-southeast-2")]
+    for link in links:
+        asyncio.run(FileQuarantine(tmp_path).put(Quarantined(link, "not_json", "", origin, "k", b"broken", 0, 1)))
+    show = ["quarantine", "show", document_id(origin.key), *at]
+    assert main(show) == 1
+    assert b"choose one by --link" in capsysbinary.readouterr().err
+    for link in links:
+        assert main([*show, "--link", link]) == 0
+        assert link.encode() in capsysbinary.readouterr().out
+    assert main([*show, "--link", "orders:mars"]) == 1
+    assert b"there is no link orders:mars" in capsysbinary.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["--seconds", "-3"], ["--seconds", "0"], ["--events", "0"], ["--events", "x"]])
 def test_a_demo_of_no_length_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
