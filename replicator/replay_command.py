@@ -42,7 +42,7 @@ class Replayed(Struct, frozen=True):
 
 async def count(config: Config, region: Region, link: LinkName, chosen: Chosen) -> Counter[Region]:
     """How many events are chosen, by the region they were born in. Reads all of them. Raises ConfigError."""
-    source, _ = ends(config, region, link)
+    source, _ = replayable_ends(config, region, link, chosen)
     found: Counter[Region] = Counter()
     async with open_lake_reader(config, region, source) as reader:
         try:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -337,8 +338,8 @@ NOVEMBER = ["--since", "2026-11-01T00:00:00Z", "--until", "2026-11-02T00:00:00Z"
 def test_a_replay_that_can_not_be_is_refused_before_anything_is_read(
     wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for origin in ("lake", "stream"):
-        assert main([*REPLAY, "--from", origin, *wrong]) == 1
+    for origin, how in product(("lake", "stream"), ([], ["--dry-run"])):
+        assert main([*REPLAY, "--from", origin, *wrong, *how]) == 1
         assert message in capsys.readouterr().err
 
 
