@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 from replicator.adapters.quarantine_file import FileQuarantine
+from replicator.bootstrap_command import strangers
 from replicator.cli import _parser, main
+from replicator.config import RedisConfig
+from replicator.config_load import load
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.quarantine_document import Quarantined, document_id
 
@@ -360,6 +363,16 @@ def test_reads_of_a_replay_are_those_that_a_shard_has(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         main([*argv, "--from", "stream", "--reads", "6"])
     assert "6 is more than the 5 that a shard serves" in capsys.readouterr().err
+
+
+def test_a_bootstrap_knows_senders_that_have_one_redis() -> None:
+    config = load(LAKE, {})
+    ways = [(region, LinkName("orders:sa-east-1")) for region in config.region_names[:2]]
+    assert strangers(config, ways) == config.region_names[:2]
+    assert strangers(config, ways[:1]) == []
+    own = config.regions[ways[0][0]].model_copy(update={"redis": RedisConfig(url="redis://elsewhere:6379")})
+    apart = config.model_copy(update={"regions": {**config.regions, ways[0][0]: own}})
+    assert strangers(apart, ways) == []
 
 
 def test_a_replay_needs_a_lake(capsys: pytest.CaptureFixture[str]) -> None:
