@@ -40,6 +40,12 @@ def ways_into(config: Config, region: Region, senders: Sequence[str]) -> tuple[l
     return ways, without
 
 
+def strangers(config: Config, ways: Sequence[Way]) -> list[Region]:
+    """Senders that would be given one Redis, of which at most one has its workers' claims there."""
+    places = {sender: config.redis_in(sender).url for sender, _ in ways}
+    return [sender for sender in places if list(places.values()).count(places[sender]) > 1]
+
+
 async def bootstrap(
     config: Config, ways: Sequence[Way], chosen: Chosen, say: Callable[[str], None], *, events_per_s: float
 ) -> dict[Way, Replayed | None]:

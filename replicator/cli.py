@@ -127,6 +127,7 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     listed.add_argument("--json", action="store_true", help="one JSON document a line, with the bytes in base64")
     listed.set_defaults(command=_listed)
     show.add_argument("id", help="as list prints it, or how it begins")
+    show.add_argument("--link", help="as in /status; needed where several links put the event away")
     show.add_argument("--raw", action="store_true", help="only the event's bytes, as they were read")
     show.set_defaults(command=_show_document)
     held.set_defaults(command=_held)
@@ -254,7 +255,8 @@ def _show_document(args: argparse.Namespace) -> int:
     from replicator.quarantine_commands import find  # noqa: PLC0415 - loads the AWS clients
     from replicator.quarantine_view import document_text  # noqa: PLC0415 - only here
 
-    document = asyncio.run(find(load(args.config, os.environ), Region(args.region), args.id))
+    link = None if args.link is None else LinkName(args.link)
+    document = asyncio.run(find(load(args.config, os.environ), Region(args.region), link, args.id))
     if args.raw:
         sys.stdout.buffer.write(document.data)
     else:

@@ -119,6 +119,11 @@ def _bootstrap(args: argparse.Namespace) -> int:
         for (sender, link), number in asyncio.run(command.count_all(config, ways, chosen)).items():
             print(f"{sender} over {link}: {number} events of the lake")
         return 0
+    if shared := command.strangers(config, ways):
+        say(
+            f"one Redis for {', '.join(shared)}: what their workers have yet to send may be sent twice; give each "
+            "region its own 'redis' in the configuration, or run this in each region with --from"
+        )
     done = asyncio.run(command.bootstrap(config, ways, chosen, say, events_per_s=args.rate))
     for (sender, link), replayed in done.items():
         print(f"{sender} over {link}: {'was given before' if replayed is None else replayed.account}")

@@ -1,6 +1,7 @@
 """``replicator filter``: what a link would do with the events that its hub took lately. Nothing is sent."""
 
 import asyncio
+import math
 import time
 from collections import Counter
 
@@ -14,6 +15,7 @@ from replicator.bootstrap import WallClock, tag_keys
 from replicator.bootstrap_egress import egress_of
 from replicator.bootstrap_sources import Reader, Readers
 from replicator.config import Config
+from replicator.config_sinks import EventBridgeSinkConfig, KinesisSinkConfig, SinkConfig, SqsSinkConfig
 from replicator.config_sources import KinesisSourceConfig
 from replicator.core.filters import Filter
 from replicator.core.lake import LAKE
@@ -64,6 +66,7 @@ class _Trial:
         chosen = config.link(self.source, region, peer)
         self._filter = Filter(chosen.filters)
         self._egress = egress_of(config, chosen, peer)
+        self._size_max = _size_max(config.sinks[config.sources[self.source].sink])
 
     def preparer(self, reader: Reader, incarnation: str, shard: Shard) -> Preparer:
         return Preparer(
@@ -75,20 +78,30 @@ class _Trial:
             clock=WallClock(),
         )
 
-    def fate(self, prepared: Prepared, now_ms: int) -> tuple[str, bytes]:
+    def fate(self, prepared: Prepared, preparer: Preparer, now_ms: int) -> tuple[str, bytes]:
         """And the bytes that show it."""
         data = prepared.record.data
         try:
-            fate = self._kept_back(prepared, now_ms)
-            if fate is not None or self._egress is None:
-                return fate or FORWARDED, data
+            if (fate := self._kept_back(prepared, now_ms)) is not None:
+                return fate, data
             assert prepared.route is not None, "only poison has none"
-            leaving = self._egress.leaving(data, prepared.route.origin)
+            leaving = data if self._egress is None else self._egress.leaving(data, prepared.route.origin)
+            if isinstance(leaving, Drop):
+                return leaving.reason, data
+            if self._is_oversize(prepared, preparer, len(leaving) - len(data)):
+                return "quarantine: oversize", data
         except PoisonEvent as exc:
             return f"quarantine: {exc.reason}", data
-        if isinstance(leaving, Drop):
-            return leaving.reason, data
         return FORWARDED if leaving is data else REDACTED, leaving
+
+    def _is_oversize(self, prepared: Prepared, preparer: Preparer, more_bytes: int) -> bool:
+        """With its tag and key, and what redaction adds. Raises PoisonEvent."""
+        if not prepared.claim:
+            preparer.complete(prepared)
+            if prepared.poison is not None:
+                raise prepared.poison.anew()
+        entry = preparer.entry(prepared)
+        return len(entry.data) + len(entry.partition_key.encode()) + more_bytes > self._size_max
 
     def _kept_back(self, prepared: Prepared, now_ms: int) -> str | None:
         """Why it does not go. Raises PoisonEvent."""
@@ -101,6 +114,20 @@ class _Trial:
         assert decision is FORWARD
         record = prepared.record
         return self._filter.why_not(record.data, now_ms - record.arrival_ms)
+
+
+def _size_max(sink: SinkConfig) -> float:
+    """Bytes of an event with tag and key, as the worker measures it. A table takes or refuses items, not events."""
+    if getattr(sink, "claim_check", None) is not None:
+        return math.inf
+    match sink:
+        case KinesisSinkConfig():
+            return sink.record_bytes_max
+        case SqsSinkConfig():
+            return sink.message_bytes_max
+        case EventBridgeSinkConfig():
+            return sink.request_bytes_max
+    return math.inf
 
 
 async def judged(config: Config, region: Region, link: str, *, since_s: float, examples_max: int) -> Judged:
@@ -118,7 +145,7 @@ async def judged(config: Config, region: Region, link: str, *, since_s: float, e
                 while True:
                     page = await source.read(cursor, RECORDS_A_READ)
                     for prepared in preparer.prepare(page):
-                        found.take(*trial.fate(prepared, now_ms), examples_max)
+                        found.take(*trial.fate(prepared, preparer, now_ms), examples_max)
                     if page.next is None or page.behind_ms == 0:
                         break
                     cursor = page.next

@@ -40,20 +40,24 @@ async def kept(config: Config, region: Region, link: LinkName | None, newest: in
             raise ConfigError(str(exc)) from exc
 
 
-async def find(config: Config, region: Region, document_id: str) -> Document:
-    """The one document of the region whose id begins so. Raises ConfigError when it is none, or more than one."""
+async def find(config: Config, region: Region, link: LinkName | None, document_id: str) -> Document:
+    """The one document, of the link or of all, whose id begins so. Raises ConfigError when it is none, or several.
+
+    Events that are no events for any link have one document on each, all of one id.
+    """
+    links = _links(config, region) if link is None else [_checked(config, region, link)]
     async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
-            found = [
-                document for link in _links(config, region) for document in await quarantine.find(link, document_id)
-            ]
+            found = [document for name in links for document in await quarantine.find(name, document_id)]
         except StoreUnavailable as exc:
             raise ConfigError(str(exc)) from exc
     if not found:
-        raise ConfigError(f"no document in quarantine of {region} has an id that begins with {document_id!r}")
+        where = region if link is None else f"{link} in {region}"
+        raise ConfigError(f"no document in quarantine of {where} has an id that begins with {document_id!r}")
     if len(found) > 1:
         several = ", ".join(f"{document.id} ({document.link})" for document in found[:SEVERAL_SHOWN])
-        raise ConfigError(f"{len(found)} documents have an id that begins with {document_id!r}: {several}")
+        choose = "give more of the id" if len({document.id for document in found}) > 1 else "choose one by --link"
+        raise ConfigError(f"{len(found)} documents have an id that begins with {document_id!r}; {choose}: {several}")
     return found[0]
 
 

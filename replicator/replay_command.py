@@ -24,7 +24,9 @@ class ReplayedBefore(ConfigError):
 
 
 class Replayed(Struct, frozen=True):
-    """``chosen`` events went through the pipeline, of which ``counts`` says what became, as in /status.
+    """``chosen`` events went through the pipeline, ``earlier`` of them in another run that this one went on from.
+
+    Of those of this run ``counts`` says what became, as in /status.
 
     ``stays``: what could not be sent, by reason; it stays where it came from as it is.
     """
@@ -32,17 +34,19 @@ class Replayed(Struct, frozen=True):
     chosen: int
     counts: Counter[str]
     stays: Counter[str]
+    earlier: int = 0
 
     @property
     def account(self) -> str:
         stays = ", ".join(f"{count} {reason}" for reason, count in self.stays.items())
         sent, known = self.counts["events_forwarded_total"], self.counts["in_doubt_found_total"]
-        return f"{sent} sent, {known} were there, {stays or 'none'} poison"
+        now = f"{sent} sent, {known} were there, {stays or 'none'} poison"
+        return f"{self.earlier} done in an earlier run, {now}" if self.earlier else now
 
 
 async def count(config: Config, region: Region, link: LinkName, chosen: Chosen) -> Counter[Region]:
     """How many events are chosen, by the region they were born in. Reads all of them. Raises ConfigError."""
-    source, _ = ends(config, region, link)
+    source, _ = replayable_ends(config, region, link, chosen)
     found: Counter[Region] = Counter()
     async with open_lake_reader(config, region, source) as reader:
         try:
@@ -79,7 +83,7 @@ async def replay(
             await until_over(service, events, link, say)
             links = service.status()["links"]
     assert isinstance(links, dict)
-    return Replayed(events.done_number, Counter(links[link]["counts"]), stays.reasons)
+    return Replayed(events.done_number, Counter(links[link]["counts"]), stays.reasons, events.earlier_number)
 
 
 def replayable_ends(config: Config, region: Region, link: LinkName, chosen: Chosen) -> tuple[SourceName, Region]:

@@ -7,6 +7,7 @@ matcher asks stands in a table by its name; patterns are compiled once, so mista
 Source: EventBridge User Guide, "Comparison operators for use in event patterns".
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -36,7 +37,7 @@ def compiled(pattern: object) -> Test:
 def _object(pattern: object, where: str) -> Test:
     if not isinstance(pattern, dict) or not pattern:
         raise PatternError(f"{where} must be an object with at least one member")
-    members = {name: _member(name, inner, f"{where}.{name}") for name, inner in pattern.items() if name != OR}
+    members = {name: _member(inner, f"{where}.{name}") for name, inner in pattern.items() if name != OR}
     alternatives = _alternatives(pattern[OR], where) if OR in pattern else None
 
     def matches(value: Any) -> bool:
@@ -56,11 +57,16 @@ def _alternatives(patterns: object, where: str) -> list[Test]:
     return [_object(inner, f"{where}.{OR}[{place}]") for place, inner in enumerate(patterns)]
 
 
-def _member(name: str, inner: object, where: str) -> Test:
+def _listed(inner: object) -> str:
+    """A value as it should have been written."""
+    return json.dumps([inner if isinstance(inner, str | int | float) else "a value"])
+
+
+def _member(inner: object, where: str) -> Test:
     if isinstance(inner, dict):
         return _object(inner, where)
     if not isinstance(inner, list) or not inner:
-        raise PatternError(f"{where} must be a list of values, such as [{name!r}], or an object")
+        raise PatternError(f"{where} must be a list of values, such as {_listed(inner)}, or an object")
     tests = [_entry(entry, f"{where}[{place}]") for place, entry in enumerate(inner)]
 
     def matches(value: Any) -> bool:

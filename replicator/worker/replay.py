@@ -154,6 +154,8 @@ class ReplaySource:
         self._number = 0
         self.done_number = 0
         """So many are done."""
+        self.earlier_number = 0
+        """So many of these were done by another run of the same replay, which this one went on from."""
         self.is_over = False
 
     @property
@@ -170,6 +172,7 @@ class ReplaySource:
     async def open(self, shard: ShardId, position: Position) -> Cursor:
         self._events = None
         if isinstance(position, After):
+            self.earlier_number += max(0, position.sequence - self.done_number)
             self.done_number = position.sequence
         return Cursor(shard, position, "events")
 

@@ -12,7 +12,7 @@ from replicator.dev.clients import kinesis_client
 CONFIG = """\
 regions: {us-east-1: {endpoints: {kinesis: "URL"}}, eu-west-1: {}}
 sources: {orders: {stream: STREAM, sink: hub}}
-sinks: {hub: {stream: STREAM}}
+sinks: {hub: {stream: STREAM, record_bytes_max: 1500}}
 links:
   - source: orders
     peer: eu-west-1
@@ -24,7 +24,7 @@ links:
 
 @pytest.fixture
 def config(kinesis_url: str, new_name: Callable[[str], str], tmp_path: Path) -> Path:
-    """A hub with nine records."""
+    """A hub with ten records."""
     stream = new_name("filtered")
     client = kinesis_client(kinesis_url, "us-east-1")
     client.create_stream(StreamName=stream, ShardCount=2)
@@ -39,6 +39,7 @@ def config(kinesis_url: str, new_name: Callable[[str], str], tmp_path: Path) -> 
         b'{"id":"5","who":"COMPRESSEDH4sI"}',
         b'{"id":"6","card":"4111"}',
         b'{"id":"7","card":null}',
+        b'{"id":"8","text":"%s"}' % (b"x" * 1400),
         json.dumps({"_replicator": {**replica, "path": ["eu-west-1"]}, "id": "r"}).encode(),
     ]
     for number, body in enumerate(bodies):
@@ -61,6 +62,7 @@ def test_every_event_has_its_fate(config: Path, capsys: pytest.CaptureFixture[st
         "quarantine: not_json": 1,
         "quarantine: unredactable": 1,
         "quarantine: residency": 1,
+        "quarantine: oversize": 1,
     }
     assert found["examples"]["forwarded, redacted"] == ['{"id":"4","who":{"email":"[redacted]","n":1.50}}']
     assert found["examples"]["excluded"] == ['{"id":"2","pii":"x"}']

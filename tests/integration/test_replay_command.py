@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +79,10 @@ async def test_what_the_lake_keeps_goes_over_a_link_once_and_in_order_though_the
     assert f"0 events of the lake over {LINK}: 0 sent" in other[1]
     assert 0 < before < COUNT
     assert resumed[0] == 0
-    assert f"{COUNT} events of the lake over {LINK}" in resumed[1]
+    assert f"{COUNT} events of the lake over {LINK}: " in resumed[1]
+    told = re.search(r"(?:(\d+) done in an earlier run, )?(\d+) sent, (\d+) were there, none poison", resumed[1])
+    assert told
+    assert sum(map(int, told.groups("0"))) == COUNT
     assert (again[0], "was replayed" in again[1]) == (1, True)
     assert sorted(events) == list(range(COUNT))
     assert replay_id, "the one that was killed and the one that went on are one replay"

@@ -4,13 +4,17 @@ import asyncio
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
 from replicator.adapters.quarantine_file import FileQuarantine
+from replicator.bootstrap_command import strangers
 from replicator.cli import _parser, main
+from replicator.config import RedisConfig
+from replicator.config_load import load
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
 from replicator.core.quarantine_document import Quarantined, document_id
 
@@ -287,6 +291,27 @@ def test_what_is_in_quarantine_is_listed_and_shown(tmp_path: Path, capsysbinary:
     assert b"has an id that begins with 'none'" in capsysbinary.readouterr().err
 
 
+def test_an_event_that_every_link_put_away_is_shown_by_link(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    file = tmp_path / "replicator.yaml"
+    in_s3 = "quarantine: {s3_bucket: poison, s3_prefix: orders/}"
+    file.write_text(Path(MESH).read_text().replace(in_s3, f"quarantine: {{directory: {tmp_path}}}"))
+    at = ["--config", str(file), "--region", "us-east-1"]
+    origin = Origin(Region("us-east-1"), SourceName("orders"), "17", ShardId("shardId-0"), SequenceNumber(49), 0)
+    links = [LinkName("orders:eu-west-1"), LinkName("orders:ap-southeast-2")]
+    for link in links:
+        asyncio.run(FileQuarantine(tmp_path).put(Quarantined(link, "not_json", "", origin, "k", b"broken", 0, 1)))
+    show = ["quarantine", "show", document_id(origin.key), *at]
+    assert main(show) == 1
+    assert b"choose one by --link" in capsysbinary.readouterr().err
+    for link in links:
+        assert main([*show, "--link", link]) == 0
+        assert link.encode() in capsysbinary.readouterr().out
+    assert main([*show, "--link", "orders:mars"]) == 1
+    assert b"there is no link orders:mars" in capsysbinary.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["--seconds", "-3"], ["--seconds", "0"], ["--events", "0"], ["--events", "x"]])
 def test_a_demo_of_no_length_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
@@ -316,8 +341,8 @@ NOVEMBER = ["--since", "2026-11-01T00:00:00Z", "--until", "2026-11-02T00:00:00Z"
 def test_a_replay_that_can_not_be_is_refused_before_anything_is_read(
     wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for origin in ("lake", "stream"):
-        assert main([*REPLAY, "--from", origin, *wrong]) == 1
+    for origin, how in product(("lake", "stream"), ([], ["--dry-run"])):
+        assert main([*REPLAY, "--from", origin, *wrong, *how]) == 1
         assert message in capsys.readouterr().err
 
 
@@ -338,6 +363,16 @@ def test_reads_of_a_replay_are_those_that_a_shard_has(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         main([*argv, "--from", "stream", "--reads", "6"])
     assert "6 is more than the 5 that a shard serves" in capsys.readouterr().err
+
+
+def test_a_bootstrap_knows_senders_that_have_one_redis() -> None:
+    config = load(LAKE, {})
+    ways = [(region, LinkName("orders:sa-east-1")) for region in config.region_names[:2]]
+    assert strangers(config, ways) == config.region_names[:2]
+    assert strangers(config, ways[:1]) == []
+    own = config.regions[ways[0][0]].model_copy(update={"redis": RedisConfig(url="redis://elsewhere:6379")})
+    apart = config.model_copy(update={"regions": {**config.regions, ways[0][0]: own}})
+    assert strangers(apart, ways) == []
 
 
 def test_a_replay_needs_a_lake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ async def test_a_place_is_a_number_from_which_another_owner_goes_on() -> None:
     assert [record.lasting for record in rest.records] == [event(n).origin for n in (3, 4, 5)]
     assert rest.next is None
     again.done(ShardEnd())
-    assert (again.is_over, again.done_number) == (True, 5)
+    assert (again.is_over, again.done_number, again.earlier_number) == (True, 5, 2)
 
 
 async def test_a_lake_whose_format_was_changed_midway_is_read_as_one() -> None:
