@@ -21,16 +21,25 @@ class MemoryClaims:
         """Lose everything, as a restarted store without persistence does."""
         self._scopes.clear()
 
-    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
+    async def attach(self, scope: ClaimScope, epoch: int, attempt: int = 0) -> ClaimSession:
         state = self._scopes.get(scope)
         is_new = state is None
         if state is None:
             self._incarnations += 1
             state = self._scopes[scope] = ClaimState(f"memory-{self._incarnations}", epoch)
-        dropped = rules.attach(state, epoch)
+        dropped = rules.attach(state, epoch, attempt)
         left_ms = rules.remembers_ms(state, self._now_ms(), self._window_ms)
         return ClaimSession(
-            scope, epoch, state.incarnation, state.batch, dropped, state.watermark, is_new, left_ms, state.settled
+            scope,
+            epoch,
+            state.incarnation,
+            state.batch,
+            dropped,
+            state.watermark,
+            is_new,
+            left_ms,
+            state.settled,
+            attempt,
         )
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
@@ -53,4 +62,4 @@ class MemoryClaims:
         self._scopes.pop(session.scope, None)
 
     def _held(self, session: ClaimSession) -> ClaimState:
-        return rules.check_held(self._scopes.get(session.scope), session.store, session.epoch)
+        return rules.check_held(self._scopes.get(session.scope), session.store, session.epoch, session.attempt)

@@ -86,8 +86,8 @@ class RedisClaims:
             self._leave(group)
         await self._client.aclose()
 
-    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
-        args = (secrets.token_hex(8), epoch, self._kept_ms, self._window_ms)
+    async def attach(self, scope: ClaimScope, epoch: int, attempt: int = 0) -> ClaimSession:
+        args = (secrets.token_hex(8), epoch, self._kept_ms, self._window_ms, attempt)
         answer = _checked(scope, await self._called(self._attach, _keys(scope), args))
         _, store, batch, open_batches, watermark, is_new, remembers_ms, settled = [part.decode() for part in answer]
         return ClaimSession(
@@ -100,6 +100,7 @@ class RedisClaims:
             is_new == "1",
             int(remembers_ms),
             int(settled),
+            attempt,
         )
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
@@ -133,7 +134,8 @@ class RedisClaims:
         may_wait: bool = False,
     ) -> list[bytes]:
         scope = session.scope
-        args = (kind, session.store, session.epoch, batch, payload, _name(scope, "w:"), *mark)
+        place = (session.store, session.epoch, session.attempt, batch)
+        args = (kind, *place, payload, _name(scope, "w:"), *mark)
         loop = asyncio.get_running_loop()
         operation = _Operation(scope, args, loop.create_future())
         group = _tag(scope) if self._is_cluster else ""

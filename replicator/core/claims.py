@@ -10,7 +10,8 @@ settlement) is told ``ClaimsLost`` and never starts anew by itself, and whoever 
 batch alone would not tell: a store that falls back to between a claim and its settlement stands at the same one. Every
 transition may be repeated with the same answer, because replies get lost. An attaching that comes late or twice drops
 what its own session claimed meanwhile; a batch that may have been dropped is never answered as settled, since nothing
-of it is done.
+of it is done. Each attaching has a number of its own: after a store fell back, batches have the numbers again that
+earlier ones had, and what an earlier session sent and comes late must not be taken for what this one claimed.
 """
 
 import struct
@@ -19,7 +20,7 @@ from collections.abc import Collection
 from msgspec import Struct
 
 from replicator.core.model import SequenceNumber
-from replicator.errors import ClaimsLost, Fenced
+from replicator.errors import ClaimsLost, Fenced, StoreUnavailable
 
 DIGEST_BYTES = 16
 CHECK_BYTES = 4
@@ -36,7 +37,7 @@ class ClaimState(Struct):
 
     ``open``: claims and verdicts by batch; ``done``: when it was settled, in ms, by digest and by digest with check;
     ``settled_ms``: when anything was settled last, 0 for never; ``dropped``: the last batch when open ones were
-    dropped, 0 for never; ``settled``: the number that the last settlement had.
+    dropped, 0 for never; ``settled``: the number that the last settlement had; ``attempt``: that of the attaching.
     """
 
     incarnation: str
@@ -48,17 +49,23 @@ class ClaimState(Struct):
     done: dict[bytes, int] = {}
     dropped: int = 0
     settled: int = 0
+    attempt: int = 0
 
 
-def attach(state: ClaimState, epoch: int) -> int:
-    """Open a session; answers how many batches of earlier epochs were open and are dropped. Raises Fenced."""
+def attach(state: ClaimState, epoch: int, attempt: int) -> int:
+    """Open a session; answers how many batches of earlier ones were open and are dropped.
+
+    Raises Fenced, and StoreUnavailable where a later attaching of the same owner was answered.
+    """
     if epoch < state.epoch:
         raise Fenced(f"the claims are held under epoch {state.epoch}")
+    if epoch == state.epoch and attempt < state.attempt:
+        raise StoreUnavailable("a later session has begun")
     dropped = len(state.open)
     if dropped:
         state.dropped = state.batch
     state.open.clear()
-    state.epoch = epoch
+    state.epoch, state.attempt = epoch, attempt
     return dropped
 
 
@@ -67,7 +74,7 @@ def remembers_ms(state: ClaimState, now_ms: int, window_ms: int) -> int:
     return max(0, state.settled_ms + window_ms - now_ms) if state.settled_ms else 0
 
 
-def check_held(state: ClaimState | None, incarnation: str, epoch: int) -> ClaimState:
+def check_held(state: ClaimState | None, incarnation: str, epoch: int, attempt: int) -> ClaimState:
     """The state, when it is the session's. Raises Fenced, ClaimsLost."""
     if state is None or state.incarnation != incarnation:
         raise ClaimsLost("the claims are another incarnation's; attach anew")
@@ -75,6 +82,8 @@ def check_held(state: ClaimState | None, incarnation: str, epoch: int) -> ClaimS
         raise Fenced(f"the claims are held under epoch {state.epoch}")
     if state.epoch < epoch:
         raise ClaimsLost("the claims are older than this session; attach anew")
+    if state.attempt != attempt:
+        raise ClaimsLost("the claims are another session's; attach anew")
     return state
 
 

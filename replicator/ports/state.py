@@ -93,7 +93,8 @@ class ClaimSession(Struct, frozen=True):
     ``store`` is the incarnation of the store's own state; ``batch`` and ``settled`` are the numbers of the last batch
     and the last settlement so far; ``open_batches``: how many an earlier owner claimed and never settled;
     ``watermark``: what the store proves done (0: nothing); ``is_new`` when the store knew nothing of this scope;
-    ``remembers_ms``: for so long after the attaching the store still knows what was settled last.
+    ``remembers_ms``: for so long after the attaching the store still knows what was settled last; ``attempt``: see
+    `ClaimStore.attach`.
     """
 
     scope: ClaimScope
@@ -105,6 +106,7 @@ class ClaimSession(Struct, frozen=True):
     is_new: bool
     remembers_ms: int
     settled: int = 0
+    attempt: int = 0
 
 
 class ClaimStore(Protocol):
@@ -114,8 +116,12 @@ class ClaimStore(Protocol):
     same id was done with other bytes.
     """
 
-    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
-        """Start a session; claims left open by earlier epochs are dropped. Raises Fenced after a higher epoch's."""
+    async def attach(self, scope: ClaimScope, epoch: int, attempt: int = 0) -> ClaimSession:
+        """Start a session; claims left open by earlier ones are dropped. Raises Fenced after a higher epoch's.
+
+        ``attempt`` grows with each attaching of an owner: what was sent in an earlier session has no effect any more,
+        and an attaching that comes after a later one is answered by StoreUnavailable.
+        """
         ...
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:

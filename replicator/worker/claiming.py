@@ -6,6 +6,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from itertools import count
 from typing import Literal, TypeAlias, TypeVar
 
 import structlog
@@ -21,6 +22,8 @@ T = TypeVar("T")
 OnLoss: TypeAlias = Literal["continue", "pause"]
 
 RETRY_S = 1.0
+_attempts = count(1)
+"""Of this process, so they grow for each owner."""
 
 
 class Claiming:
@@ -45,7 +48,7 @@ class Claiming:
 
     async def attach(self) -> ClaimSession | None:
         """Open the session; None when the store is away and the link goes on without it."""
-        self.session = await self._call(lambda: self._store.attach(self.scope, self.epoch))
+        self.session = await self._call(lambda: self._store.attach(self.scope, self.epoch, next(_attempts)))
         if self.session is not None:
             self._batch = self.session.batch
             self._answered = self.session.settled

@@ -87,8 +87,8 @@ class WatchedClaims:
         self._store = store
         self.condition = Condition("claims")
 
-    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
-        return await self.condition.watch(self._store.attach(scope, epoch))
+    async def attach(self, scope: ClaimScope, epoch: int, attempt: int = 0) -> ClaimSession:
+        return await self.condition.watch(self._store.attach(scope, epoch, attempt))
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
         return await self.condition.watch(self._store.claim(session, batch, claims))

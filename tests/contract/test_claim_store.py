@@ -147,6 +147,25 @@ async def test_a_settlement_after_one_that_the_store_no_longer_knows_is_lost(
     assert (await store.attach(scope, 2)).settled == 7
 
 
+async def test_what_an_earlier_session_of_the_same_owner_sent_has_no_effect_on_the_next(
+    store: ClaimStore, scope: ClaimScope
+) -> None:
+    # After a store fell back, batches have numbers again that earlier ones had, and what settles those may come late.
+    first = await store.attach(scope, 1, 7)
+    await store.claim(first, 1, claim_of("a"))
+    second = await store.attach(scope, 1, 8)
+    await store.claim(second, 2, claim_of("b"))
+    for late in (store.settle(first, 2, (), NONE), store.claim(first, 3, claim_of("c"))):
+        with pytest.raises(ClaimsLost, match="another session"):
+            await late
+    with pytest.raises(StoreUnavailable, match="a later session has begun"):
+        await store.attach(scope, 1, 7)
+    assert await store.claim(second, 3, claim_of("b")) == b"n"
+    await store.settle(second, 2, (), NONE)
+    assert await store.claim(second, 4, claim_of("b")) == b"d"
+    assert (await store.attach(scope, 2, 1)).attempt == 1
+
+
 async def test_a_batch_may_be_as_large_as_the_largest_aggregate(store: ClaimStore, scope: ClaimScope) -> None:
     session = await store.attach(scope, 1)
     claims = b"".join(number.to_bytes(16, "big") + b"same" for number in range(USER_RECORDS_MAX))

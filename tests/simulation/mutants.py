@@ -3,7 +3,7 @@
 ``python -m tests.simulation.mutants [NAME ...]`` runs seeds 1, 2, ... for each mutant, in a process of its own, until a
 history is judged bad, and prints which seed it was and what was found. Exit status 1 when one is not found in time.
 
-Two mutants are too rare for that: `RARE` are shown by the histories kept for them, which every test run plays.
+Three mutants are too rare for that: `RARE` are shown by the histories kept for them, which every test run plays.
 
 Some rules are not broken here, because 2,000 histories did not need them: that a parent without a row is not taken for
 finished while it is listed (`tests/unit/test_leasing.py`); that the claim store itself refuses a lower epoch, whose
@@ -58,7 +58,7 @@ MISFIT = (TypeError, AttributeError, NameError, LookupError)
 DOES_NOT_FIT = "does not fit the code any more"
 Mutant = Callable[[], None]
 MUTANTS: dict[str, Mutant] = {}
-RARE = {"settled_though_dropped", "settlements_not_compared"}
+RARE = {"former_sessions_not_refused", "settled_though_dropped", "settlements_not_compared"}
 
 
 def mutant(function: Mutant) -> Mutant:
@@ -495,13 +495,24 @@ def claims_not_settled() -> None:
 def settled_though_dropped() -> None:
     """The claim store answers that a batch is settled which an attaching that came late or twice has dropped."""
 
-    def attach(state: claims.ClaimState, epoch: int) -> int:
-        dropped = original(state, epoch)
+    def attach(state: claims.ClaimState, epoch: int, attempt: int) -> int:
+        dropped = original(state, epoch, attempt)
         state.dropped = 0
         return dropped
 
     original = claims.attach
     put(claims, "attach", attach)
+
+
+@mutant
+def former_sessions_not_refused() -> None:
+    """The claim store takes what an owner's earlier session sent for a word of the one there is now."""
+
+    def check_held(state: claims.ClaimState | None, incarnation: str, epoch: int, _: int) -> claims.ClaimState:
+        return original(state, incarnation, epoch, 0 if state is None else state.attempt)
+
+    original = claims.check_held
+    put(claims, "check_held", check_held)
 
 
 @mutant

@@ -330,8 +330,8 @@ class WireClaims:
         self._claims = claims
         self._wire = wire
 
-    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
-        return await self._call(lambda: self._claims.attach(scope, epoch))
+    async def attach(self, scope: ClaimScope, epoch: int, attempt: int = 0) -> ClaimSession:
+        return await self._call(lambda: self._claims.attach(scope, epoch, attempt))
 
     async def claim(self, session: ClaimSession, batch: int, claims: bytes) -> bytes:
         return await self._call(lambda: self._claims.claim(session, batch, claims))

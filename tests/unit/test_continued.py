@@ -311,9 +311,9 @@ def test_of_a_lake_that_was_added_later_nothing_is_passed_over_and_what_is_in_ne
 class Waiting(MemoryClaims):
     """So long that the link into the lake, which claims nothing, has archived something before the other begins."""
 
-    async def attach(self, scope: ClaimScope, epoch: int) -> ClaimSession:
+    async def attach(self, scope: ClaimScope, epoch: int, attempt: int = 0) -> ClaimSession:
         await asyncio.sleep(60)
-        return await super().attach(scope, epoch)
+        return await super().attach(scope, epoch, attempt)
 
 
 def test_a_link_that_had_only_tried_when_a_lake_came_with_the_worker_after_the_outage_is_counted_once() -> None:
