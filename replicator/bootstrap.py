@@ -25,7 +25,7 @@ from replicator.bootstrap_claim_check import claim_checked
 from replicator.bootstrap_egress import egress_of
 from replicator.bootstrap_lake import lake_settings, open_hub_lake, open_lake
 from replicator.bootstrap_quarantine import check_quarantine, open_quarantine
-from replicator.bootstrap_sinks import Paces, Writers, for_tables
+from replicator.bootstrap_sinks import Paces, Writers
 from replicator.bootstrap_sources import Readers
 from replicator.config import Config, link_name
 from replicator.config_sinks import S3SinkConfig
@@ -48,7 +48,8 @@ from replicator.worker.shard_runner import RunnerSettings
 
 logger = structlog.get_logger(__name__)
 
-CONNECTIONS_MAX = 256
+CONNECTIONS_MAX = 128
+"""To one address, in use at one time by all shards and links together; more wait for their turn."""
 PARENTS_POLL_S = 1.0
 READY_POLL_S = 0.5
 QUEUE_READS_PER_S = 100.0
@@ -181,7 +182,7 @@ class _Builder:
         """Of all sources, or of one redrive."""
         config = self._config
         self._stack.push_async_callback(self._aws.close)
-        http = await self._stack.enter_async_context(HttpPool(CONNECTIONS_MAX + for_tables(config, self._region)))
+        http = await self._stack.enter_async_context(HttpPool(CONNECTIONS_MAX))
         claims = self._claims()
         self._stack.push_async_callback(claims.close)
         topologies = config.topologies()

@@ -1,6 +1,6 @@
 """The composition root's part for sinks: from what the configuration says of one to what writes it in a peer."""
 
-from replicator.adapters.dynamodb_sink import PUTS_MAX, DynamoDbSink
+from replicator.adapters.dynamodb_sink import DynamoDbSink
 from replicator.adapters.eventbridge_sink import EventBridgeSink
 from replicator.adapters.kinesis_sink import Bodies, KinesisSink
 from replicator.adapters.sqs_sink import SqsSink
@@ -38,12 +38,6 @@ class Paces:
 
     def of(self, peer: Region, stream: str) -> Pace:
         return self._paces.setdefault((peer, stream), Pace(self._interval_s))
-
-
-def for_tables(config: Config, here: Region) -> int:
-    """Connections that links to tables may hold, so that none of a dead peer is missing to another link."""
-    sinks = [config.sink(source, peer) for source, peer in config.links_of(here).values()]
-    return PUTS_MAX * sum(isinstance(sink, DynamoDbSinkConfig) for sink in sinks)
 
 
 class Writers:

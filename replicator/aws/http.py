@@ -1,8 +1,9 @@
 """HTTP/1.1 for requests that are one POST with a body in hand, and for answers of some megabytes: nothing else.
 
 How it works: a connection carries one request after the other, never two at a time. An answer's head is parsed when it
-is whole; then the kernel writes the body where it stays. Whoever asks waits for one of ``connections_max`` turns and
-takes the connection that was given back last, or makes one.
+is whole; then the kernel writes the body where it stays. Whoever asks waits for one of ``connections_max`` turns at its
+address, so that who does not answer keeps nobody from others, and takes the connection that was given back last, or
+makes one.
 
 Why it tells the truth: a connection is used again only when the answer was whole, everything of the request had left
 and nothing followed. A call that fails, runs out of time or is cancelled drops its connection. `NoAnswer` says whether
@@ -57,8 +58,9 @@ class HttpPool:
     """The connections that all APIs of a process share. Use as ``async with``; all are dropped at its end."""
 
     def __init__(self, connections_max: int, keepalive_s: float = KEEPALIVE_S) -> None:
-        """``connections_max`` are in use at one time; as many may be idle beside them."""
-        self._turns = asyncio.Semaphore(connections_max)
+        """``connections_max`` to an address are in use at one time; as many may be idle beside them."""
+        self._connections_max = connections_max
+        self._turns: dict[Address, asyncio.Semaphore] = {}
         self._keepalive_s = keepalive_s
         self._idle: dict[Address, deque[_Connection]] = {}
         self._all: set[_Connection] = set()
@@ -83,7 +85,7 @@ class HttpPool:
         """``head`` is the whole head of the request, with the empty line behind it. Raises NoAnswer."""
         connection: _Connection | None = None
         try:
-            async with asyncio.timeout(timeout_s), self._turns:
+            async with asyncio.timeout(timeout_s), self._turns_at(address):
                 connection = self._idle_one(address) or await self._connected(address)
                 answer = await connection.ask(head, body)
         except (OSError, UnicodeError, NotHttp) as exc:  # a TimeoutError is an OSError, a name may be none of DNS
@@ -93,6 +95,12 @@ class HttpPool:
             if connection is not None:
                 self._give_back(address, connection)
         return answer
+
+    def _turns_at(self, address: Address) -> asyncio.Semaphore:
+        turns = self._turns.get(address)
+        if turns is None:
+            turns = self._turns[address] = asyncio.Semaphore(self._connections_max)
+        return turns
 
     def _idle_one(self, address: Address) -> "_Connection | None":
         idle = self._idle.get(address)

@@ -136,6 +136,15 @@ async def test_who_waits_for_a_turn_until_the_time_is_over_has_sent_nothing() ->
         assert "TimeoutError" in str(second)
 
 
+async def test_who_does_not_answer_keeps_nobody_from_others() -> None:
+    async with serving(Connected.ended).run() as silent, serving(Connected.echo).run() as server, HttpPool(1) as http:
+        waiting = asyncio.ensure_future(no_answer(http, silent, timeout_s=0.5))
+        await until(lambda: silent.connections == 1)
+        assert (await ask(http, server, b"a")).body == b"a"
+        assert not waiting.done()
+        await waiting
+
+
 async def test_a_connection_that_the_server_ends_is_not_used_again() -> None:
     async def once(connected: Connected) -> None:
         await connected.answer(await connected.request(), "connection: close")

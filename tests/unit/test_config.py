@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator.adapters.dynamodb_sink import PUTS_MAX
 from replicator.aws.session import AwsSession
 from replicator.bootstrap_lake import open_lake
-from replicator.bootstrap_sinks import for_tables
 from replicator.config import Config, LinkDefaults, SecretRef
 from replicator.config_load import check, load
 from replicator.config_sinks import S3SinkConfig
@@ -413,11 +411,6 @@ async def test_a_lake_of_parquet_is_not_opened_without_pyarrow(monkeypatch: pyte
         with pytest.raises(ConfigError, match=r"pip install 'region-replicator\[parquet\]'"):
             async with open_lake(config, here, sink, SourceName("orders"), aws):
                 pass
-
-
-def test_every_link_to_a_table_has_connections_of_its_own() -> None:
-    assert for_tables(load(str(GOOD / "mesh.yaml"), {}), Region("us-east-1")) == 0
-    assert for_tables(load(str(GOOD / "tables.yaml"), {}), Region("us-east-1")) == 2 * PUTS_MAX
 
 
 def test_nothing_leaves_over_links_into_the_own_hub_and_the_lake() -> None:
