@@ -80,7 +80,8 @@ class Checker:
         self._routes = {number: routes(kind, self.regions) for number, kind in enumerate(self.kinds, 1)}
         self._born: dict[int, tuple[str, str, dict[str, Any]]] = {}
         self._order: dict[tuple[str, str], dict[int, tuple[int, int]]] = defaultdict(dict)
-        """Where an event stands, and where it stands when it was written anew to a stream that was made anew."""
+        """Where an event stands, and where a copy that may come in its place: of a stream that was made anew, or of
+        the time after a change of topology."""
         self._copies: Counter[tuple[int, str, str]] = Counter()
         self._gone: set[tuple[str, str]] = set()
         self._deleted: set[int] = set()
@@ -112,7 +113,8 @@ class Checker:
             number = body["n"]
             if number not in self._born:
                 self._born[number] = (region, key, body)
-            if number not in self._order[region, key] or number in self._deleted:
+            # A copy that is written under the next topology may go its own way, on which nobody has seen the first.
+            if number not in self._order[region, key] or number in self._deleted or len(self.kinds) > 1:
                 self._deleted.discard(number)
                 ranks, rank = self._order[region, key], len(self._written) + self._written.total()
                 ranks[number] = (ranks.get(number, (rank, rank))[0], rank)
