@@ -74,7 +74,7 @@ def _replay(args: argparse.Namespace) -> int:
         return 0
     done = asyncio.run(_replayed(args, config, region, link, chosen))
     print(f"{done.chosen} events of the {args.origin} over {link}: {done.account}")
-    return 1 if done.stays else 0
+    return 1 if done.poison else 0
 
 
 async def _counted(
@@ -127,4 +127,4 @@ def _bootstrap(args: argparse.Namespace) -> int:
     done = asyncio.run(command.bootstrap(config, ways, chosen, say, events_per_s=args.rate))
     for (sender, link), replayed in done.items():
         print(f"{sender} over {link}: {'was given before' if replayed is None else replayed.account}")
-    return int(bool(without) or any(replayed and replayed.stays for replayed in done.values()))
+    return int(bool(without) or any(replayed and replayed.poison for replayed in done.values()))

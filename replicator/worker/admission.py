@@ -76,7 +76,7 @@ class Gate(ABC):
             try:
                 if poison.reason not in HARMLESS:
                     await self._held.hold(prepared.record.partition_key)
-                await self._quarantine.put(document)
+                stays = await self._quarantine.put(document) is False
                 break
             except StoreUnavailable:
                 tries += 1
@@ -85,6 +85,9 @@ class Gate(ABC):
         if poison.reason == CONFLICT:
             self._link.count("conflicts_total")
             logger.info("event.conflict", **about)
+            return
+        if stays:
+            logger.warning("event.stays_in_quarantine", reason=poison.reason, **about)
             return
         self._link.count("events_quarantined_total", reason=poison.reason)
         logger.warning("event.quarantined", reason=poison.reason, **about)

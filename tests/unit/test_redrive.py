@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from memory_world import HERE, PEERS, REGIONS, SOURCE, World
 from msgspec.structs import astuple, replace
+from structlog.testing import capture_logs
 
 from replicator.adapters.memory_quarantine import MemoryQuarantine
 from replicator.core.model import After, LinkName, Origin, SequenceNumber, ShardId, TrimHorizon, parse_origin
@@ -69,10 +71,15 @@ async def test_behind_what_is_still_poison_its_key_stays_in_order_where_keys_are
         setup, name=redrive_name(LINK), source=source, queue=source, event_format=Unskimmed(setup.event_format)
     )
     service = world.service_of(redriven, stays)
-    task = asyncio.create_task(service.run())
-    await world.until(lambda: source.is_over)
-    await service.drain()
-    await task
+    with capture_logs() as logs:
+        task = asyncio.create_task(service.run())
+        await world.until(lambda: source.is_over)
+        await service.drain()
+        await task
+    said = [(entry["event"], entry["reason"]) for entry in logs if "reason" in entry]
+    assert said == [("event.stays_in_quarantine", reason) for reason in ("not_json", "key_held", "key_held")]
+    links: Any = service.status()["links"]
+    assert not [name for name in links[LINK]["counts"] if name.startswith("events_quarantined_total")]
     assert world.ids(PEER) == ["3"]
     assert sorted(event.data for event in quarantine.events.values()) == sorted(
         e.data for e in events if e != events[2]
