@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from replicator.adapters.lake_parquet import PARQUET
 from replicator.adapters.memory_lake import MemoryLake
+from replicator.adapters.memory_stream import MemorySink
+from replicator.core.egress import Egress, EgressRules
 from replicator.core.formats import make_format
 from replicator.core.lake import NDJSON, Archived, LakeFormat, encode_line, is_within, run_of
 from replicator.core.model import After, LinkName, Origin, SequenceNumber, ShardEnd, ShardId, SourceName, TrimHorizon
@@ -163,6 +165,32 @@ async def test_what_is_poison_by_the_rules_of_now_goes_to_quarantine_and_holds_n
     assert kept == {poison.origin: ("not_json", b"\xff"), event(2).origin: ("key_held", event(2).data)}
     assert not world.quarantine.marks
     assert world.ids(PEER) == ["3"]
+
+
+@pytest.mark.parametrize("egress", [None, Egress(EgressRules({"who": "mark"}))])
+async def test_what_is_too_large_only_for_the_id_of_the_replay_leaves_without(egress: Egress | None) -> None:
+    small, large, larger = [
+        replace(event(number), data=b'{"id":"%d","who":"%s"}' % (number, b"x" * size), partition_key="k")
+        for number, size in ((1, 10), (2, 23), (3, 24))
+    ]
+    if egress is not None:
+        large, larger = [replace(each, data=each.data + b" " * n) for n, each in ((13, large), (14, larger))]
+    lake, sizes = await lake_of([small, large, larger]), list[int]()
+    for size_max in (1 << 20, 0):
+        limits = SinkLimits(500, 1 << 20, size_max or sizes[0])
+        world = World(
+            regions=REGIONS[:2],
+            settings=LinkSettings(in_doubt_wait_s=0.0, egress=egress),
+            make_sink=lambda stream, limits=limits: MemorySink(stream, limits),
+        )
+        await replayed(world, ReplaySource(Lake(lake, SOURCE, REGIONS, CHOSEN), CHOSEN), world.quarantine)
+        [shard] = world.peers[PEER].list_shards()
+        stored = world.peers[PEER].records(shard.id)
+        sizes = [len(record.data) + len(record.partition_key) for record in stored]
+    assert [json.loads(record.data)["_replicator"].get("replay") for record in stored] == ["r", None]
+    assert sizes == [sizes[0]] * 2
+    assert [each.reason for each in world.quarantine.events.values()] == ["oversize"]
+    assert [origin.sequence for _, origin in world.quarantine.events] == [3]
 
 
 def test_the_account_of_a_replay_says_what_became_of_every_event() -> None:
