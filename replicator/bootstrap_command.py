@@ -68,5 +68,5 @@ def _say_of(say: Callable[[str], None], sender: Region, link: LinkName, line: st
 
 
 async def count_all(config: Config, ways: Sequence[Way], chosen: Chosen) -> dict[Way, int]:
-    """How many events of the lake are chosen, for each link. Reads all of them. Raises ConfigError."""
+    """How many chosen events of the lake route over each link. Reads all of them. Raises ConfigError."""
     return {(sender, link): (await count(config, sender, link, chosen)).total() for sender, link in ways}

@@ -69,7 +69,7 @@ def _replay(args: argparse.Namespace) -> int:
     chosen = Chosen(*_times(args), tuple(sorted(set(args.type))), once_more)
     if args.dry_run:
         found = asyncio.run(_counted(args, config, region, link, chosen))
-        print(f"{found.total()} events of the {args.origin} would go to {link}, as far as they route over it; born in:")
+        print(f"{found.total()} events of the {args.origin} would go to {link}, filters aside; born in:")
         print("\n".join(f"  {origin}: {number}" for origin, number in sorted(found.items())) or "  none")
         return 0
     done = asyncio.run(_replayed(args, config, region, link, chosen))
@@ -117,7 +117,7 @@ def _bootstrap(args: argparse.Namespace) -> int:
         say(f"{sender} over {link}: its source has no lake; nothing of it can be given")
     if args.dry_run:
         for (sender, link), number in asyncio.run(command.count_all(config, ways, chosen)).items():
-            print(f"{sender} over {link}: {number} events of the lake")
+            print(f"{sender} over {link}: {number} events of the lake would go, filters aside")
         return 0
     if shared := command.strangers(config, ways):
         say(

@@ -16,7 +16,7 @@ from replicator.core.leasing import is_finished
 from replicator.core.model import LinkName, Region, SourceName
 from replicator.errors import ConfigError, TransientError
 from replicator.redrive_command import until_over
-from replicator.replay_command import Replayed, open_own_quarantine, replayable_ends, replayed_before, rows_of
+from replicator.replay_command import Replayed, open_own_quarantine, replayable_ends, replayed_before, routed, rows_of
 from replicator.worker.prepare import sender_and_origin
 from replicator.worker.replay import Chosen
 from replicator.worker.replay_stream import Share, StreamReplay, stream_replay_name
@@ -45,16 +45,16 @@ class _Course(Struct, frozen=True):
 async def count_stream(
     config: Config, region: Region, link: LinkName, chosen: Chosen, say: Callable[[str], None], *, reads_per_s: float
 ) -> Counter[Region]:
-    """How many events are chosen, by the region they were born in. Reads all of them. Raises ConfigError."""
-    source, _ = replayable_ends(config, region, link, chosen)
+    """As `replay_command.count`."""
+    source, peer = replayable_ends(config, region, link, chosen)
     found: Counter[Region] = Counter()
     async with _opened(config, region, source, chosen, say, Share(math.inf, reads_per_s)) as (reader, events):
         await _say_unsure(events, say)
-        look = sender_and_origin(reader.event_format)
+        look, goes = sender_and_origin(reader.event_format), routed(config, region, source, peer)
         async for record in events.events(RECORDS_COUNTED):
             known = look(record.data)
-            found[known[1].region if known else region] += 1
-    return found
+            found[known[1].region if known else region] += goes(record.data, record.arrival_ms)
+    return +found
 
 
 async def replay_stream(
