@@ -7,7 +7,7 @@ import secrets
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from replicator.cli_options import config_option, positive, region_option, say, time_ms
+from replicator.cli_options import config_option, interruptible, positive, region_option, say, time_ms
 from replicator.config import Config
 from replicator.config_load import load
 from replicator.core.model import LinkName, Region
@@ -72,7 +72,8 @@ def _replay(args: argparse.Namespace) -> int:
         print(f"{found.total()} events of the {args.origin} would go to {link}, filters aside; born in:")
         print("\n".join(f"  {origin}: {number}" for origin, number in sorted(found.items())) or "  none")
         return 0
-    done = asyncio.run(_replayed(args, config, region, link, chosen))
+    with interruptible(*["--force begins anew each time"] if args.force else []):
+        done = asyncio.run(_replayed(args, config, region, link, chosen))
     print(f"{done.chosen} events of the {args.origin} over {link}: {done.account}")
     return 1 if done.poison else 0
 
@@ -124,7 +125,8 @@ def _bootstrap(args: argparse.Namespace) -> int:
             f"one Redis for {', '.join(shared)}: what their workers have yet to send may be sent twice; give each "
             "region its own 'redis' in the configuration, or run this in each region with --from"
         )
-    done = asyncio.run(command.bootstrap(config, ways, chosen, say, events_per_s=args.rate))
+    with interruptible():
+        done = asyncio.run(command.bootstrap(config, ways, chosen, say, events_per_s=args.rate))
     for (sender, link), replayed in done.items():
         print(f"{sender} over {link}: {'was given before' if replayed is None else replayed.account}")
     return int(bool(without) or any(replayed and replayed.poison for replayed in done.values()))

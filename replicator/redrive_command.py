@@ -107,34 +107,45 @@ class Course(Protocol):
 
 
 async def until_over(service: Service, course: Course, link: LinkName, say: Callable[[str], None]) -> None:
-    """Run the service until everything is done, and say what it is doing whenever that changes."""
+    """Run the service until everything is done; say what it is doing when that changes, and where it was stopped."""
     running = asyncio.create_task(service.run())
-    said = ""
+    said, has_led = "", False
     try:
         while not course.is_over:
             if running.done():
                 running.result()
             await asyncio.sleep(POLL_S)
-            state = _state(service, link) + course.progress
+            state = _waiting(service, has_led=has_led)
+            if state == "":
+                has_led = True
+                state = _state(service, link) + course.progress
             if state != said:
                 say(state)
                 said = state
         await service.drain()
         await running
+    except asyncio.CancelledError:
+        say(f"stopped{course.progress}")
+        raise
     finally:
         running.cancel()
         await asyncio.wait((running,))
 
 
-def _state(service: Service, link: LinkName) -> str:
-    """In a line, what it is doing or waiting for."""
-    reasons = service.ready()
-    if reasons:
+def _waiting(service: Service, *, has_led: bool) -> str:
+    """In a line, what it waits for; "" when it works. ``has_led``: it has worked before."""
+    if reasons := service.ready():
         return "; ".join(reasons)
-    status = service.status()
-    if not status["leases"]:
-        return "waits for the lease: another one of this link is under way, or died a moment ago"
-    links = status["links"]
+    if service.status()["leases"]:
+        return ""
+    if has_led:
+        return "what is left is done, or with another one of this link"
+    return "waits for the lease: another one of this link is under way, or died a moment ago"
+
+
+def _state(service: Service, link: LinkName) -> str:
+    """In a line, what it is doing."""
+    links = service.status()["links"]
     assert isinstance(links, dict)
     found = links[link]
     return f"{found['state']}: {found['last_error']}" if found["last_error"] else str(found["state"])

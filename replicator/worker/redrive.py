@@ -34,6 +34,7 @@ from replicator.core.quarantine_document import Document, Quarantined, document_
 from replicator.core.skim import skim_nothing
 from replicator.errors import StoreUnavailable
 from replicator.ports import Cursor, Page, Quarantine, QuarantineReader, SourceInfo
+from replicator.worker.replay import bar
 
 logger = structlog.get_logger(__name__)
 
@@ -129,7 +130,8 @@ class RedriveSource:
     @property
     def progress(self) -> str:
         """In words, behind what the service is doing."""
-        return ""
+        done, total = self._next - len(self._given), len(self._names)
+        return f", {done:,} of {total:,} documents done {bar(done / total)}"
 
     @property
     def is_over(self) -> bool:

@@ -196,13 +196,10 @@ async def test_what_is_too_large_only_for_the_id_of_the_replay_leaves_without(eg
 def test_the_account_of_a_replay_says_what_became_of_every_event() -> None:
     counts = Counter({"events_forwarded_total": 5, "in_doubt_found_total": 2})
     assert Replayed(7, counts, Counter()).account == "5 sent, 2 were there, none poison"
-    counts |= {
-        "events_dropped_total/duplicate": 1,
-        "events_dropped_total/no_route": 3,
-        "events_dropped_total/excluded": 1,
-    }
-    assert Replayed(22, counts, Counter(oversize=4), 6).account == (
-        "6 done in an earlier run, 5 sent, 3 were there, 4 oversize poison, put in quarantine,"
+    dropped = {"duplicate": 1, "done_before": 2, "no_route": 3, "excluded": 1}
+    counts |= {f"events_dropped_total/{reason}": number for reason, number in dropped.items()}
+    assert Replayed(24, counts, Counter(oversize=4), 6).account == (
+        "6 done in an earlier run, 5 sent, 5 were there, 4 oversize poison, put in quarantine,"
         " 4 not for this link (3 no_route, 1 excluded)"
     )
 
