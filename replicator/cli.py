@@ -285,6 +285,9 @@ def _redrive(args: argparse.Namespace) -> int:
 
     with interruptible():
         done = asyncio.run(redrive(config, Region(args.region), link, choice, say, is_dry=args.dry_run))
+    if not done.chosen:
+        print(f"0 of {done.looked_at} documents of {link} match")
+        return 1 if args.id else 0
     if args.dry_run:
         print(f"{done.chosen} documents of {link} would be redriven")
         return 0

@@ -69,13 +69,23 @@ def _replay(args: argparse.Namespace) -> int:
     chosen = Chosen(*_times(args), tuple(sorted(set(args.type))), once_more)
     if args.dry_run:
         found = asyncio.run(_counted(args, config, region, link, chosen))
+        _say_none(args, found.total())
         print(f"{found.total()} events of the {args.origin} would go to {link}, filters aside; born in:")
         print("\n".join(f"  {origin}: {number}" for origin, number in sorted(found.items())) or "  none")
         return 0
     with interruptible(*["--force begins anew each time"] if args.force else []):
         done = asyncio.run(_replayed(args, config, region, link, chosen))
+    _say_none(args, done.chosen)
     print(f"{done.chosen} events of the {args.origin} over {link}: {done.account}")
     return 1 if done.poison else 0
+
+
+def _say_none(args: argparse.Namespace, number: int) -> None:
+    """What may be a slip of the pen is not to look like success."""
+    if not number and args.type:
+        say(
+            f"this run found no event of type {' or '.join(args.type)} in the {args.origin} between --since and --until"
+        )
 
 
 async def _counted(

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from msgspec.structs import astuple, replace
 from structlog.testing import capture_logs
 
 from replicator.adapters.memory_quarantine import MemoryQuarantine
+from replicator.adapters.quarantine_file import FileQuarantine
+from replicator.cli import main
 from replicator.core.model import After, LinkName, Origin, SequenceNumber, ShardId, TrimHorizon, parse_origin
 from replicator.core.quarantine_document import Quarantined
 from replicator.redrive_command import until_over
@@ -17,6 +21,7 @@ from replicator.worker.link import LinkSettings
 from replicator.worker.redrive import REDRIVE, RedriveSource, Stays, Unskimmed, redrive_name
 
 [PEER] = PEERS[:1]
+MESH = Path(__file__).parent / "good_configs" / "mesh.yaml"
 LINK = LinkName(f"{SOURCE}:{PEER}")
 
 
@@ -102,6 +107,18 @@ async def test_who_waits_is_told_for_what_and_who_interrupts_how_far_it_came() -
     with pytest.raises(asyncio.CancelledError):
         await running
     assert lines[4:] == ["up, all done", "stopped, all done"]
+
+
+def test_a_redrive_of_nothing_does_not_look_like_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        asyncio.run(FileQuarantine(tmp_path).put(put_away(number)))
+    config = tmp_path / "replicator.yaml"
+    in_s3 = "quarantine: {s3_bucket: poison, s3_prefix: orders/}"
+    config.write_text(MESH.read_text().replace(in_s3, f"quarantine: {{directory: {tmp_path}}}"))
+    redrive = ["quarantine", "redrive", "--config", str(config), "--region", HERE, "--link", LINK]
+    for how, dry in product((["--reason", "overzise"], ["--key", "c"], ["--id", "zz"]), ([], ["--dry-run"])):
+        assert main([*redrive, *how, *dry]) == (1 if "--id" in how else 0)
+        assert capsys.readouterr().out == f"0 of 2 documents of {LINK} match\n"
 
 
 async def test_behind_what_is_still_poison_its_key_stays_in_order_where_keys_are_held() -> None:
