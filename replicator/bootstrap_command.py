@@ -26,6 +26,8 @@ def ways_into(config: Config, region: Region, senders: Sequence[str]) -> tuple[l
     """
     for name in (region, *senders):
         config.check_region(name)
+    if region in senders:
+        raise ConfigError(f"--from {region}: a region has its own events; name one that sends to it")
     ways, without = list[Way](), list[Way]()
     for sender in config.region_names:
         if sender == region or (senders and sender not in senders):
