@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from replicator.config import Config, LinkDefaults
+from replicator.config import Config, LinkDefaults, link_name
 from replicator.config_sinks import ClaimCheckConfig, S3SinkConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.lake import INSTALL_PARQUET, LAKE
@@ -32,6 +32,18 @@ def _which_lakes(config: Config, instead: str = "") -> str:
     """How a complaint about a lake ends: with those there are, or with what to do ``instead``."""
     of_kind = [name for name, sink in config.sinks.items() if isinstance(sink, S3SinkConfig)]
     return f"; there is: {', '.join(of_kind)}" if of_kind else f", and there is none{instead}"
+
+
+def paused(document: Document, config: Config) -> Iterator[Problem]:
+    """Lakes that are to give what a hub has forgotten, and get nothing meanwhile."""
+    for name, source in config.sources.items():
+        if getattr(source, "continue_from", None) is None:
+            continue
+        still = [region for region in config.region_names if config.link(name, region, LAKE).paused]
+        if still:
+            path = ("sources", name, "continue_from")
+            message = f"{link_name(name, LAKE)} is paused in {', '.join(still)}: what the hub forgets there"
+            yield Problem(document.value_place(path), f"{dotted(path)}: {message} meanwhile is lost to links behind it")
 
 
 def no_lake(config: Config, name: str, instead: str = "") -> str:

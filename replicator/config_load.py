@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from replicator.config import Config
 from replicator.config_across import across
 from replicator.config_base import IN_WORDS, FieldError
-from replicator.config_lake import unwritable
+from replicator.config_lake import paused, unwritable
 from replicator.config_proof import unproven
 from replicator.config_references import references
 from replicator.config_regions import misnamed_regions
@@ -63,12 +63,14 @@ def check(name: str, environment: Mapping[str, str]) -> tuple[Config | None, lis
 
 
 def warnings(name: str, environment: Mapping[str, str]) -> list[Problem]:
-    """What is right, and still may stop a worker: secrets and packages that are not on this machine.
+    """What is right, and still may stop a worker (secrets and packages that are not on this machine) or lose events.
 
     Raises ConfigError.
     """
     document = Document(_text(name, environment), environment)
-    return sorted([*unset_secrets(document, environment), *unwritable(document)])
+    config, _ = check(name, environment)
+    idle = [] if config is None else paused(document, config)
+    return sorted([*unset_secrets(document, environment), *unwritable(document), *idle])
 
 
 def _text(name: str, environment: Mapping[str, str]) -> str:

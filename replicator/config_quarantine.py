@@ -26,14 +26,6 @@ def _lake(document: Document, config: Config, name: str) -> Iterator[Problem]:
     if not isinstance(sink, S3SinkConfig):
         message = no_lake(config, name, "; name an s3_bucket")
         yield Problem(document.value_place(LAKE_PATH), f"quarantine.lake: {message}")
-        return
-    ours = config.quarantine.s3_prefix
-    if ours.startswith(sink.prefix) or sink.prefix.startswith(ours):
-        yield Problem(
-            document.value_place(LAKE_PATH),
-            f"quarantine.lake: poison under '{ours}' and events under '{sink.prefix}' of sinks.{name} would be among "
-            "each other; give quarantine.s3_prefix another beginning, such as quarantine/",
-        )
 
 
 def _used_elsewhere(document: Document, config: Config, queue: str) -> Iterator[Problem]:

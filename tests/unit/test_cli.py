@@ -64,7 +64,8 @@ def test_config_check_warns_of_a_format_that_this_machine_can_not_write_and_stil
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pyarrow", None)
         assert main(["config", "check", LAKE]) == 0
-    [warning] = capsys.readouterr().out.splitlines()[:-1]
+    paused, warning = capsys.readouterr().out.splitlines()[:-1]
+    assert "warning: sources.orders.continue_from: orders:lake is paused in eu-west-1" in paused
     assert warning.startswith(f"{LAKE}:7:114: warning: sinks.lake.format: pyarrow is not installed here; the worker")
     assert warning.endswith("needs it: pip install 'region-replicator[parquet]'")
     assert main(["config", "check", LAKE]) == 0

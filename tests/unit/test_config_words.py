@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from replicator.bootstrap_command import ways_into
-from replicator.config_load import check, load
+from replicator.config_load import check, load, warnings
 from replicator.core.model import Region
 from replicator.errors import ConfigError
 
@@ -58,6 +58,21 @@ ARN = "arn:aws:dynamodb:us-east-1:123456789012:table/orders"
         ({"source": TABLE + "write_id_attribute: e}"}, "it is for written_here: stamp, and this is all; leave it out"),
         ({"more": "link_defaults: {include: {type: [a]}}"}, "include: expected a list; put [ ] around it, or a dash"),
         ({"orders": ", continue_from: lak"}, "there is no sink 'lak'; a lake is a sink of kind s3; there is: lake"),
+        (
+            {"more": "quarantine: {s3_bucket: lake2, s3_prefix: lake/poison/}"},
+            "events under 'lake/' of sinks.lake would be among each other in bucket 'lake2'; give quarantine.s3_prefix",
+        ),
+        (
+            {"hub": ", claim_check: {bucket: checks, buckets: {eu-west-1: lake2}, prefix: l}"},
+            "sinks.lake: events under 'lake/' and bodies under 'l' of sinks.hub.claim_check would be among each other",
+        ),
+        (
+            {
+                "hub": ", claim_check: {bucket: a-1, buckets: {eu-west-1: a-2}}",
+                "more": "quarantine: {s3_bucket: a-2, s3_prefix: claim-checks/q/}",
+            },
+            "poison under 'claim-checks/q/' and bodies under 'claim-checks/' of sinks.hub.claim_check",
+        ),
         ({"more": "quarantine: {lake: lak}"}, "quarantine.lake: there is no sink 'lak'; a lake is a sink of kind s3"),
     ],
 )
@@ -68,6 +83,26 @@ def test_a_mistake_is_named_in_words_that_say_what_to_write(
     file.write_text(TEXT.format(**dict.fromkeys(("orders", "source", "hub", "more"), "") | parts))
     [problem] = check(str(file), {})[1]
     assert message in problem.message
+
+
+def test_places_in_one_bucket_are_well_apart(tmp_path: Path) -> None:
+    file = tmp_path / "replicator.yaml"
+    apart = {
+        "hub": ", claim_check: {bucket: lake1, buckets: {eu-west-1: lake2}}",
+        "more": "quarantine: {s3_bucket: lake1}",
+    }
+    file.write_text(TEXT.format(orders="", source="", **apart))
+    assert check(str(file), {})[1] == []
+
+
+def test_a_lake_to_continue_from_that_is_paused_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "replicator.yaml"
+    lines = {"orders": ", continue_from: lake", "source": "", "hub": ""}
+    file.write_text(TEXT.format(**lines, more=""))
+    assert warnings(str(file), {}) == []
+    file.write_text(TEXT.format(**lines, more="links: [{source: orders, from: eu-west-1, peer: lake, paused: true}]"))
+    [warning] = warnings(str(file), {})
+    assert "orders:lake is paused in eu-west-1: what the hub forgets there meanwhile is lost" in warning.message
 
 
 def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
