@@ -38,7 +38,7 @@ from replicator.errors import ConfigError
 from replicator.ports import Quarantine, Sink
 from replicator.tuning import tune_process
 from replicator.worker.link import Link, LinkSettings
-from replicator.worker.redrive import RedriveSource, Stays, Unskimmed
+from replicator.worker.redrive import OwnQuarantine, RedriveSource, Unskimmed
 from replicator.worker.replay import ReplaySource
 from replicator.worker.replay_stream import StreamReplay
 from replicator.worker.service import Service
@@ -146,7 +146,7 @@ class Redrive(Struct, frozen=True):
     peer: Region
     name: SourceName
     source: RedriveSource | ReplaySource | StreamReplay
-    stays: Stays
+    quarantine: OwnQuarantine
     sent_since_ms: int | None = None
     events_per_s: float = REDRIVEN_A_READ * QUEUE_READS_PER_S
     replay_id: str | None = None
@@ -209,7 +209,7 @@ class _Builder:
             on_loss=config.redis_in(self._region).on_loss,
             memory_bytes=config.limits.memory_bytes,
         )
-        quarantine = await self._quarantine() if redrive is None else redrive.stays
+        quarantine = await self._quarantine() if redrive is None else redrive.quarantine
         stores = Stores(await self._leases(), claims, quarantine)
         return Service(identity, sources, stores, settings, clock=WallClock(), telemetry=self._telemetry, rng=self._rng)
 

@@ -26,6 +26,8 @@ def ways_into(config: Config, region: Region, senders: Sequence[str]) -> tuple[l
     """
     for name in (region, *senders):
         config.check_region(name)
+    if region in senders:
+        raise ConfigError(f"--from {region}: a region has its own events; name one that sends to it")
     ways, without = list[Way](), list[Way]()
     for sender in config.region_names:
         if sender == region or (senders and sender not in senders):
@@ -68,5 +70,5 @@ def _say_of(say: Callable[[str], None], sender: Region, link: LinkName, line: st
 
 
 async def count_all(config: Config, ways: Sequence[Way], chosen: Chosen) -> dict[Way, int]:
-    """How many events of the lake are chosen, for each link. Reads all of them. Raises ConfigError."""
+    """How many chosen events of the lake route over each link. Reads all of them. Raises ConfigError."""
     return {(sender, link): (await count(config, sender, link, chosen)).total() for sender, link in ways}

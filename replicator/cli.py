@@ -15,7 +15,7 @@ from rich.console import Console
 
 from replicator import __version__
 from replicator.capacity import capacity_document, print_capacity
-from replicator.cli_options import config_option, positive, region_option, say
+from replicator.cli_options import config_option, interruptible, positive, region_option, say
 from replicator.cli_replay import add_bootstrap, add_replay
 from replicator.config import Config
 from replicator.config_load import check, load, warnings
@@ -283,7 +283,11 @@ def _redrive(args: argparse.Namespace) -> int:
     choice = Choice(args.id, args.reason, args.key)
     link = LinkName(args.link)
 
-    done = asyncio.run(redrive(config, Region(args.region), link, choice, say, is_dry=args.dry_run))
+    with interruptible():
+        done = asyncio.run(redrive(config, Region(args.region), link, choice, say, is_dry=args.dry_run))
+    if not done.chosen:
+        print(f"0 of {done.looked_at} documents of {link} match")
+        return 1 if args.id else 0
     if args.dry_run:
         print(f"{done.chosen} documents of {link} would be redriven")
         return 0

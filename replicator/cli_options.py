@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from replicator.config_base import time_of
 
@@ -26,6 +28,16 @@ def time_ms(text: str) -> int:
         return int(time_of(text).timestamp() * 1000)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+@contextmanager
+def interruptible(afterwards: str = "the same command goes on from there") -> Iterator[None]:
+    """Who interrupts it is told what comes of that."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted; {afterwards}")
+        raise
 
 
 def say(line: str) -> None:

@@ -7,7 +7,7 @@ import secrets
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from replicator.cli_options import config_option, positive, region_option, say, time_ms
+from replicator.cli_options import config_option, interruptible, positive, region_option, say, time_ms
 from replicator.config import Config
 from replicator.config_load import load
 from replicator.core.model import LinkName, Region
@@ -69,12 +69,23 @@ def _replay(args: argparse.Namespace) -> int:
     chosen = Chosen(*_times(args), tuple(sorted(set(args.type))), once_more)
     if args.dry_run:
         found = asyncio.run(_counted(args, config, region, link, chosen))
-        print(f"{found.total()} events of the {args.origin} would go to {link}, as far as they route over it; born in:")
+        _say_none(args, found.total())
+        print(f"{found.total()} events of the {args.origin} would go to {link}, filters aside; born in:")
         print("\n".join(f"  {origin}: {number}" for origin, number in sorted(found.items())) or "  none")
         return 0
-    done = asyncio.run(_replayed(args, config, region, link, chosen))
+    with interruptible(*["--force begins anew each time"] if args.force else []):
+        done = asyncio.run(_replayed(args, config, region, link, chosen))
+    _say_none(args, done.chosen)
     print(f"{done.chosen} events of the {args.origin} over {link}: {done.account}")
-    return 1 if done.stays else 0
+    return 1 if done.poison else 0
+
+
+def _say_none(args: argparse.Namespace, number: int) -> None:
+    """What may be a slip of the pen is not to look like success."""
+    if not number and args.type:
+        say(
+            f"this run found no event of type {' or '.join(args.type)} in the {args.origin} between --since and --until"
+        )
 
 
 async def _counted(
@@ -117,14 +128,15 @@ def _bootstrap(args: argparse.Namespace) -> int:
         say(f"{sender} over {link}: its source has no lake; nothing of it can be given")
     if args.dry_run:
         for (sender, link), number in asyncio.run(command.count_all(config, ways, chosen)).items():
-            print(f"{sender} over {link}: {number} events of the lake")
+            print(f"{sender} over {link}: {number} events of the lake would go, filters aside")
         return 0
     if shared := command.strangers(config, ways):
         say(
             f"one Redis for {', '.join(shared)}: what their workers have yet to send may be sent twice; give each "
             "region its own 'redis' in the configuration, or run this in each region with --from"
         )
-    done = asyncio.run(command.bootstrap(config, ways, chosen, say, events_per_s=args.rate))
+    with interruptible():
+        done = asyncio.run(command.bootstrap(config, ways, chosen, say, events_per_s=args.rate))
     for (sender, link), replayed in done.items():
         print(f"{sender} over {link}: {'was given before' if replayed is None else replayed.account}")
-    return int(bool(without) or any(replayed and replayed.stays for replayed in done.values()))
+    return int(bool(without) or any(replayed and replayed.poison for replayed in done.values()))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from replicator.config_base import FieldError, Model, Name, QueueName, RegionName
+from replicator.config_base import TABLE_NAME, BucketName, FieldError, Model, Name, QueueName, RegionName
 from replicator.config_egress import Redacted, ResidencyConfig
 from replicator.config_sinks import SinkConfig
 from replicator.config_sources import KinesisSourceConfig, SourceConfig
@@ -156,7 +156,7 @@ class LinkConfig(LinkDefaults):
 
 
 class LeasesConfig(Model):
-    table: str = Field("replicator-leases", pattern=r"^[a-zA-Z0-9_.-]{3,255}$")
+    table: str = Field("replicator-leases", pattern=TABLE_NAME)
     duration_s: float = Field(10, ge=1, le=600)
     renew_s: float = Field(3, ge=0.1, le=200)
     read_units_per_s: float = Field(
@@ -192,7 +192,7 @@ class QuarantineConfig(Model):
     """A directory, or a prefix in a bucket of the same region, which may be the lake's; and a queue before it."""
 
     directory: str | None = Field(None, min_length=1)
-    s3_bucket: str | None = None
+    s3_bucket: BucketName | None = None
     lake: Name | None = Field(
         None, description="In place of s3_bucket: a sink of kind s3, for its bucket of the region"
     )

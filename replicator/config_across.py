@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from replicator.config import Config, LinkDefaults
+from replicator.config_buckets import buckets
 from replicator.config_in_doubt import in_doubt
 from replicator.config_lake import lakes
 from replicator.config_leaving import leaving
@@ -23,6 +24,7 @@ def across(document: Document, config: Config, *, is_proven: bool) -> Iterator[P
     """Problems that no single field shows. ``is_proven``: the topology is, so its links are known."""
     yield from in_doubt(document, config)
     yield from lakes(document, config)
+    yield from buckets(document, config)
     yield from quarantine(document, config)
     if is_proven:
         topologies = config.topologies()

@@ -53,15 +53,30 @@ def check_region_name(name: str) -> str:
     raise ValueError(f"{name!r} is no canonical AWS region name{hint}")
 
 
-RegionName = Annotated[str, Field(description="Canonical AWS region name, such as us-east-1")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Lower-case letters, digits, hyphens")]
-StreamName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
-BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
-QueueName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,80}(\.fifo)?$")]
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+STREAM_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
+BUCKET_NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+QUEUE_NAME = r"^[a-zA-Z0-9_-]{1,80}(\.fifo)?$"
+TABLE_NAME = r"^[a-zA-Z0-9_.-]{3,255}$"
+BUS_NAME = r"^[a-zA-Z0-9._/-]{1,256}$"
+IN_WORDS = {
+    NAME: "a name here has lower-case letters, digits and hyphens, and no hyphen first",
+    STREAM_NAME: "a stream's name has letters, digits, and any of _ . -, 128 at most",
+    BUCKET_NAME: "a bucket's name has lower-case letters, digits, and any of . - between them, 3 to 63",
+    QUEUE_NAME: "a queue's name has letters, digits, hyphens and underscores, 80 at most, and .fifo if it is one",
+    TABLE_NAME: "a table's name has letters, digits, and any of _ . -, 3 to 255",
+    BUS_NAME: "a bus's name has letters, digits, and any of . _ / -, 256 at most",
+}
+"""What people are told who wrote something else."""
 
-TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{3,255}$")]
+RegionName = Annotated[str, Field(description="Canonical AWS region name, such as us-east-1")]
+Name = Annotated[str, Field(pattern=NAME, description="Lower-case letters, digits, hyphens")]
+StreamName = Annotated[str, Field(pattern=STREAM_NAME)]
+BucketName = Annotated[str, Field(pattern=BUCKET_NAME)]
+QueueName = Annotated[str, Field(pattern=QUEUE_NAME)]
+TableName = Annotated[str, Field(pattern=TABLE_NAME)]
 AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
-BusName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._/-]{1,256}$")]
+BusName = Annotated[str, Field(pattern=BUS_NAME)]
 
 
 def time_of(text: str) -> datetime:

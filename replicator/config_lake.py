@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from replicator.config import Config, LinkDefaults
+from replicator.config import Config, LinkDefaults, link_name
 from replicator.config_sinks import ClaimCheckConfig, S3SinkConfig
 from replicator.config_yaml import Document, Path, Problem, dotted
 from replicator.core.lake import INSTALL_PARQUET, LAKE
@@ -28,10 +28,28 @@ def unwritable(document: Document) -> Iterator[Problem]:
             yield Problem(document.value_place(path), f"{dotted(path)}: {message}")
 
 
-def which_lakes(config: Config, instead: str = "") -> str:
+def _which_lakes(config: Config, instead: str = "") -> str:
     """How a complaint about a lake ends: with those there are, or with what to do ``instead``."""
     of_kind = [name for name, sink in config.sinks.items() if isinstance(sink, S3SinkConfig)]
     return f"; there is: {', '.join(of_kind)}" if of_kind else f", and there is none{instead}"
+
+
+def paused(document: Document, config: Config) -> Iterator[Problem]:
+    """Lakes that are to give what a hub has forgotten, and get nothing meanwhile."""
+    for name, source in config.sources.items():
+        if getattr(source, "continue_from", None) is None:
+            continue
+        still = [region for region in config.region_names if config.link(name, region, LAKE).paused]
+        if still:
+            path = ("sources", name, "continue_from")
+            message = f"{link_name(name, LAKE)} is paused in {', '.join(still)}: what the hub forgets there"
+            yield Problem(document.value_place(path), f"{dotted(path)}: {message} meanwhile is lost to links behind it")
+
+
+def no_lake(config: Config, name: str, instead: str = "") -> str:
+    """What is said where a lake is to be named, and this is none."""
+    there_is = "a lake is" if name in config.sinks else f"there is no sink '{name}'; a lake is"
+    return f"{there_is} a sink of kind s3{_which_lakes(config, instead)}"
 
 
 def _named(document: Document, config: Config) -> Iterator[Problem]:
@@ -39,8 +57,7 @@ def _named(document: Document, config: Config) -> Iterator[Problem]:
         lake = getattr(source, "lake", None)
         if lake is not None and not isinstance(config.sinks.get(lake), S3SinkConfig):
             path = ("sources", name, "lake")
-            message = f"a lake is a sink of kind s3{which_lakes(config)}"
-            yield Problem(document.value_place(path), f"{dotted(path)}: {message}")
+            yield Problem(document.value_place(path), f"{dotted(path)}: {no_lake(config, lake)}")
         if isinstance(config.sinks.get(source.sink), S3SinkConfig):
             path = ("sources", name, "sink")
             yield Problem(
@@ -57,7 +74,7 @@ def _continued(document: Document, config: Config) -> Iterator[Problem]:
             continue
         path = ("sources", name, "continue_from")
         if not isinstance(config.sinks.get(chosen), S3SinkConfig):
-            message = f"it names a lake, a sink of kind s3{which_lakes(config)}"
+            message = no_lake(config, chosen)
         elif lake is None:
             message = f"nothing of this source goes into '{chosen}'; write lake: {chosen} beside it"
         else:
@@ -112,6 +129,6 @@ def _overrides(document: Document, config: Config) -> Iterator[Problem]:
         for field in sorted((link.model_fields_set & LinkDefaults.model_fields.keys()) - {"paused"}):
             yield Problem(
                 document.key_place(("links", index, field)),
-                f"a link into the lake takes everything, in the order of the hub: of {field} and the like it has only "
-                "'paused'",
+                "a link into the lake takes everything, in the order of the hub, and can only be paused; "
+                f"leave {field} out",
             )

@@ -11,8 +11,8 @@ from pydantic_core import ErrorDetails
 
 from replicator.config import Config
 from replicator.config_across import across
-from replicator.config_base import FieldError
-from replicator.config_lake import unwritable
+from replicator.config_base import IN_WORDS, FieldError
+from replicator.config_lake import paused, unwritable
 from replicator.config_proof import unproven
 from replicator.config_references import references
 from replicator.config_regions import misnamed_regions
@@ -63,12 +63,14 @@ def check(name: str, environment: Mapping[str, str]) -> tuple[Config | None, lis
 
 
 def warnings(name: str, environment: Mapping[str, str]) -> list[Problem]:
-    """What is right, and still may stop a worker: secrets and packages that are not on this machine.
+    """What is right, and still may stop a worker (secrets and packages that are not on this machine) or lose events.
 
     Raises ConfigError.
     """
     document = Document(_text(name, environment), environment)
-    return sorted([*unset_secrets(document, environment), *unwritable(document)])
+    config, _ = check(name, environment)
+    idle = [] if config is None else paused(document, config)
+    return sorted([*unset_secrets(document, environment), *unwritable(document), *idle])
 
 
 def _text(name: str, environment: Mapping[str, str]) -> str:
@@ -80,7 +82,8 @@ def _text(name: str, environment: Mapping[str, str]) -> str:
     try:
         return FilePath(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{name}: can't be read: {exc}") from exc
+        why = exc.strerror if isinstance(exc, OSError) else exc
+        raise ConfigError(f"{name}: can't be read: {why}") from exc
 
 
 # --- one field ----------------------------------------------------------------------------------------------
@@ -108,7 +111,25 @@ def _of_model(document: Document, error: ErrorDetails, told: Collection[Place]) 
     else:
         is_shown = isinstance(error["input"], str | int | float | bool) and not is_secret(path)
         given = f", not {error['input']!r}" if is_shown else ""
-        yield Problem(document.value_place(path), f"{dotted(path)}: {error['msg']}{given}")
+        yield Problem(document.value_place(path), f"{dotted(path)}: {_in_words(located, error)}{given}")
+
+
+def _in_words(located: Path, error: ErrorDetails) -> str:
+    """What was expected, where pydantic's own words help nobody."""
+    given = error["input"]
+    match error["type"]:
+        case "string_pattern_mismatch" if "://" in given or given.startswith("arn:"):
+            return "write the name alone, no URL or ARN"
+        case "string_pattern_mismatch":
+            return IN_WORDS.get(error["ctx"]["pattern"], error["msg"])
+        case "list_type" if isinstance(given, dict):
+            return "expected a list; put [ ] around it, or a dash before it"
+        case "unknown_kind" if located[0] == "sources" and given.get("kind") == "eventbridge":
+            return f"{error['msg']}; a bus is read from the queue of its rule: kind: sqs, envelope: eventbridge"
+        case "unknown_kind":
+            close = difflib.get_close_matches(str(given.get("kind")), OF_KINDS[located[0]], n=1, cutoff=0.6)
+            return error["msg"] + (f"; did you mean '{close[0]}'?" if close else "")
+    return error["msg"]
 
 
 def _without_kind(located: Path) -> Path:

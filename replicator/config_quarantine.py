@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from replicator.config import Config
-from replicator.config_lake import which_lakes
+from replicator.config_lake import no_lake
 from replicator.config_sinks import S3SinkConfig, SqsSinkConfig
 from replicator.config_sources import SqsSourceConfig
 from replicator.config_yaml import Document, Path, Problem
@@ -24,16 +24,8 @@ def quarantine(document: Document, config: Config) -> Iterator[Problem]:
 def _lake(document: Document, config: Config, name: str) -> Iterator[Problem]:
     sink = config.sinks.get(name)
     if not isinstance(sink, S3SinkConfig):
-        there_is = which_lakes(config, "; name an s3_bucket")
-        yield Problem(document.value_place(LAKE_PATH), f"quarantine.lake: a lake is a sink of kind s3{there_is}")
-        return
-    ours = config.quarantine.s3_prefix
-    if ours.startswith(sink.prefix) or sink.prefix.startswith(ours):
-        yield Problem(
-            document.value_place(LAKE_PATH),
-            f"quarantine.lake: poison under '{ours}' and events under '{sink.prefix}' of sinks.{name} would be among "
-            "each other; give quarantine.s3_prefix another beginning, such as quarantine/",
-        )
+        message = no_lake(config, name, "; name an s3_bucket")
+        yield Problem(document.value_place(LAKE_PATH), f"quarantine.lake: {message}")
 
 
 def _used_elsewhere(document: Document, config: Config, queue: str) -> Iterator[Problem]:

@@ -107,6 +107,11 @@ class _Changes(_Log):
     def _typed(self) -> Self:
         if self.mode == "raw" and self.entity is not None:
             raise FieldError("entity", "mode raw passes records on as they are: there is no type to put an entity in")
+        if self.mode != "outbox" and "outbox_attribute" in self.model_fields_set:
+            raise FieldError("outbox_attribute", f"it is for mode outbox, and this is {self.mode}; leave it out")
+        if self.written_here != "stamp" and "write_id_attribute" in self.model_fields_set:
+            told = f"it is for written_here: stamp, and this is {self.written_here}; leave it out"
+            raise FieldError("write_id_attribute", told)
         return self
 
 

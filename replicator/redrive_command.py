@@ -40,12 +40,13 @@ class Choice(Struct, frozen=True):
 class Redriven(Struct, frozen=True):
     """``chosen`` documents, of which ``removed`` are gone: sent, or known to be there.
 
-    ``stays``: still poison, by reason.
+    ``stays``: still poison, by reason. ``looked_at``: what the link has, as long as nothing of it was chosen.
     """
 
     chosen: int
     removed: int
     stays: Counter[str]
+    looked_at: int = 0
 
 
 async def redrive(
@@ -53,14 +54,21 @@ async def redrive(
 ) -> Redriven:
     """Returns when every chosen document is removed or stays. Raises ConfigError."""
     source, peer = ends(config, region, link)
+    looked_at = 0
+
+    def takes(document: Document) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return choice.takes(document)
+
     async with AwsSession() as aws, open_quarantine(config, region, aws) as quarantine:
         try:
-            queued = await bring_named(quarantine, link, choice.takes, is_dry=is_dry)
-            names = await _chosen(quarantine, link, choice)
+            queued = await bring_named(quarantine, link, takes, is_dry=is_dry)
+            names = await _chosen(quarantine, link, takes)
         except StoreUnavailable as exc:
             raise ConfigError(str(exc)) from exc
         if is_dry or not names:
-            return Redriven(len(names) + (queued if is_dry else 0), 0, Counter())
+            return Redriven(len(names) + (queued if is_dry else 0), 0, Counter(), looked_at)
         stays = Stays()
         documents = RedriveSource(quarantine, names, stays)
         async with redrive_service(
@@ -81,7 +89,7 @@ def ends(config: Config, region: Region, link: LinkName) -> tuple[SourceName, Re
     return source, peer
 
 
-async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) -> list[str]:
+async def _chosen(quarantine: QuarantineReader, link: LinkName, takes: Callable[[Document], bool]) -> list[str]:
     """Names in source order. Reads every document once; no more than one is in memory."""
     found = []
     for name in await quarantine.names(link):
@@ -90,7 +98,7 @@ async def _chosen(quarantine: QuarantineReader, link: LinkName, choice: Choice) 
             origin = parse_origin(document.origin)
         except ValueError as exc:
             raise ConfigError(f"document {name} has no origin that can be read: {document.origin!r}") from exc
-        if choice.takes(document):
+        if takes(document):
             # By region, source, incarnation and shard, then as they stood there.
             found.append((astuple(origin), name))
     return [name for _, name in sorted(found)]
@@ -107,34 +115,45 @@ class Course(Protocol):
 
 
 async def until_over(service: Service, course: Course, link: LinkName, say: Callable[[str], None]) -> None:
-    """Run the service until everything is done, and say what it is doing whenever that changes."""
+    """Run the service until everything is done; say what it is doing when that changes, and where it was stopped."""
     running = asyncio.create_task(service.run())
-    said = ""
+    said, has_led = "", False
     try:
         while not course.is_over:
             if running.done():
                 running.result()
             await asyncio.sleep(POLL_S)
-            state = _state(service, link) + course.progress
+            state = _waiting(service, has_led=has_led)
+            if state == "":
+                has_led = True
+                state = _state(service, link) + course.progress
             if state != said:
                 say(state)
                 said = state
         await service.drain()
         await running
+    except asyncio.CancelledError:
+        say(f"stopped{course.progress}")
+        raise
     finally:
         running.cancel()
         await asyncio.wait((running,))
 
 
-def _state(service: Service, link: LinkName) -> str:
-    """In a line, what it is doing or waiting for."""
-    reasons = service.ready()
-    if reasons:
+def _waiting(service: Service, *, has_led: bool) -> str:
+    """In a line, what it waits for; "" when it works. ``has_led``: it has worked before."""
+    if reasons := service.ready():
         return "; ".join(reasons)
-    status = service.status()
-    if not status["leases"]:
-        return "waits for the lease: another one of this link is under way, or died a moment ago"
-    links = status["links"]
+    if service.status()["leases"]:
+        return ""
+    if has_led:
+        return "what is left is done, or with another one of this link"
+    return "waits for the lease: another one of this link is under way, or died a moment ago"
+
+
+def _state(service: Service, link: LinkName) -> str:
+    """In a line, what it is doing."""
+    links = service.status()["links"]
     assert isinstance(links, dict)
     found = links[link]
     return f"{found['state']}: {found['last_error']}" if found["last_error"] else str(found["state"])

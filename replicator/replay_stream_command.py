@@ -16,9 +16,8 @@ from replicator.core.leasing import is_finished
 from replicator.core.model import LinkName, Region, SourceName
 from replicator.errors import ConfigError, TransientError
 from replicator.redrive_command import until_over
-from replicator.replay_command import Replayed, replayable_ends, replayed_before, rows_of
+from replicator.replay_command import Replayed, open_own_quarantine, replayable_ends, replayed_before, routed, rows_of
 from replicator.worker.prepare import sender_and_origin
-from replicator.worker.redrive import Stays
 from replicator.worker.replay import Chosen
 from replicator.worker.replay_stream import Share, StreamReplay, stream_replay_name
 from replicator.worker.service import Service
@@ -46,16 +45,16 @@ class _Course(Struct, frozen=True):
 async def count_stream(
     config: Config, region: Region, link: LinkName, chosen: Chosen, say: Callable[[str], None], *, reads_per_s: float
 ) -> Counter[Region]:
-    """How many events are chosen, by the region they were born in. Reads all of them. Raises ConfigError."""
-    source, _ = replayable_ends(config, region, link, chosen)
+    """As `replay_command.count`."""
+    source, peer = replayable_ends(config, region, link, chosen)
     found: Counter[Region] = Counter()
     async with _opened(config, region, source, chosen, say, Share(math.inf, reads_per_s)) as (reader, events):
         await _say_unsure(events, say)
-        look = sender_and_origin(reader.event_format)
+        look, goes = sender_and_origin(reader.event_format), routed(config, region, source, peer)
         async for record in events.events(RECORDS_COUNTED):
             known = look(record.data)
-            found[known[1].region if known else region] += 1
-    return found
+            found[known[1].region if known else region] += goes(record.data, record.arrival_ms)
+    return +found
 
 
 async def replay_stream(
@@ -63,17 +62,20 @@ async def replay_stream(
 ) -> Replayed:
     """As `replay_command.replay`; what is counted is this run's own. Raises ConfigError."""
     source, peer = replayable_ends(config, region, link, chosen)
-    name, stays = stream_replay_name(link, chosen), Stays()
-    async with _opened(config, region, source, chosen, say, share) as (_, events):
+    name = stream_replay_name(link, chosen)
+    async with (
+        _opened(config, region, source, chosen, say, share) as (_, events),
+        open_own_quarantine(config, region) as quarantine,
+    ):
         if not await _has_begun(config, region, link, name, events):
             await _say_unsure(events, say)
         sent_since_ms = None if chosen.once_more else chosen.since_ms
-        redrive = Redrive(source, peer, name, events, stays, sent_since_ms, share.events_per_s, chosen.id)
+        redrive = Redrive(source, peer, name, events, quarantine, sent_since_ms, share.events_per_s, chosen.id)
         async with redrive_service(config, region, redrive) as service:
             await until_over(service, _Course(service, name, events), link, say)
             links = service.status()["links"]
     assert isinstance(links, dict)
-    return Replayed(events.read_number, Counter(links[link]["counts"]), stays.reasons)
+    return Replayed(events.read_number, Counter(links[link]["counts"]), quarantine.reasons)
 
 
 @asynccontextmanager

@@ -100,7 +100,7 @@ class Egress:
                 raise Unseen("its body stands in S3")
             new = self._redact.replaced(text, self._replaced) if self._redacted else text
         except (ValueError, RecursionError) as exc:
-            raise PoisonEvent(UNREDACTABLE, f"what is to be redacted may be in it unseen: {exc}") from exc
+            raise PoisonEvent(UNREDACTABLE, f"{', '.join(sorted(self._redacted))} may be in it unseen: {exc}") from exc
         for rule, paths in binding:
             if _holds(paths, new) if pointer is None else not set(rule.paths).issubset(pointer.absent):
                 if rule.violation == "drop":

@@ -15,8 +15,11 @@ from replicator.core.quarantine_document import Document, Quarantined
 class Quarantine(Protocol):
     """Where poison events are kept until they are redriven or dropped by a person."""
 
-    async def put(self, event: Quarantined) -> None:
-        """Store durably; safe to repeat. Raises StoreUnavailable: the event is not done then."""
+    async def put(self, event: Quarantined) -> bool | None:
+        """Store durably; safe to repeat. Raises StoreUnavailable: the event is not done then.
+
+        False when nothing was stored: it is there already and stays as it is.
+        """
         ...
 
     async def hold(self, link: LinkName, key: str) -> None:

@@ -76,7 +76,7 @@ class Gate(ABC):
             try:
                 if poison.reason not in HARMLESS:
                     await self._held.hold(prepared.record.partition_key)
-                await self._quarantine.put(document)
+                stays = await self._quarantine.put(document) is False
                 break
             except StoreUnavailable:
                 tries += 1
@@ -85,6 +85,9 @@ class Gate(ABC):
         if poison.reason == CONFLICT:
             self._link.count("conflicts_total")
             logger.info("event.conflict", **about)
+            return
+        if stays:
+            logger.warning("event.stays_in_quarantine", reason=poison.reason, **about)
             return
         self._link.count("events_quarantined_total", reason=poison.reason)
         logger.warning("event.quarantined", reason=poison.reason, **about)
@@ -145,7 +148,7 @@ class Admission(Gate):
                 key = entry.partition_key
                 size = len(entry.data) + (len(key) if key.isascii() else len(key.encode()))
                 if size > self._size_max:
-                    raise self._oversize(size)
+                    entry, size = self._without_replay(prepared, size)
             except PoisonEvent as poison:
                 await self.quarantine(prepared, poison, attempts=0)
                 holds = len(self._held) > 0
@@ -225,6 +228,19 @@ class Admission(Gate):
             if prepared.poison is not None:
                 raise prepared.poison.anew()
         return self._preparer.entry(prepared)
+
+    def _without_replay(self, prepared: Prepared, size: int) -> tuple[Entry, int]:
+        """What leaves of an event that is too large only for the id of its replay, and its size. Raises PoisonEvent."""
+        whole = self._preparer.without_replay(prepared)
+        if whole is not None:
+            assert prepared.route is not None, "poison never leaves"
+            egress = self._egress
+            data = whole.data if egress is None else egress.leaving(whole.data, prepared.route.origin)
+            assert not isinstance(data, Drop), "the id decides nothing"
+            lean = len(data) + len(whole.partition_key.encode())
+            if lean <= self._size_max:
+                return Entry(data, whole.partition_key), lean
+        raise self._oversize(size)
 
     def settled(self, span: Span) -> None:
         for item in span.items:

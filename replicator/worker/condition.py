@@ -119,8 +119,8 @@ class WatchedQuarantine:
         self._quarantine = quarantine
         self.condition = Condition("quarantine")
 
-    async def put(self, event: Quarantined) -> None:
-        await self.condition.watch(self._quarantine.put(event))
+    async def put(self, event: Quarantined) -> bool | None:
+        return await self.condition.watch(self._quarantine.put(event))
 
     async def hold(self, link: LinkName, key: str) -> None:
         await self.condition.watch(self._quarantine.hold(link, key))

@@ -219,13 +219,20 @@ class Preparer:
         assert prepared.entry is not None
         return prepared.entry
 
+    def without_replay(self, prepared: Prepared) -> Entry | None:
+        """What leaves without the id of a replay, which is for people and consumers alone; None: it has none anyway."""
+        decoded = prepared.decoded
+        if decoded is None or not (self._replay or (decoded.tag is not None and decoded.tag.replay)):
+            return None
+        return Entry(self._encode(prepared, self._clock.now_ms(), has_replay=False), prepared.record.partition_key)
+
     def _frame(self, generation: int) -> TagFrame:
         place = self._birthplace
         coordinates = (place.region, place.source, place.incarnation, place.shard)
         frame = self._frames[generation] = TagFrame(generation, coordinates, self._keys)
         return frame
 
-    def _encode(self, prepared: Prepared, now_ms: int) -> bytes:
+    def _encode(self, prepared: Prepared, now_ms: int, *, has_replay: bool = True) -> bytes:
         decoded, route = prepared.decoded, prepared.route
         assert decoded is not None, "what leaves was decoded"
         assert route is not None, "poison never leaves"
@@ -240,6 +247,8 @@ class Preparer:
             is_home=self._is_home,
             replay=self._replay,
         )
+        if not has_replay:
+            tag = msgspec.structs.replace(tag, replay=None)
         if self._keys is not None:
             tag = self._keys.sign(tag)
         return decoded.with_tag(encode_tag(tag))

@@ -33,7 +33,8 @@ from replicator.core.model import (
 from replicator.core.quarantine_document import Document, Quarantined, document_id, key_digest
 from replicator.core.skim import skim_nothing
 from replicator.errors import StoreUnavailable
-from replicator.ports import Cursor, Page, QuarantineReader, SourceInfo
+from replicator.ports import Cursor, Page, Quarantine, QuarantineReader, SourceInfo
+from replicator.worker.replay import bar
 
 logger = structlog.get_logger(__name__)
 
@@ -49,17 +50,17 @@ def redrive_name(link: LinkName) -> SourceName:
     return SourceName(f"redrive.{link}")
 
 
-class Stays:
-    """Implements `ports.Quarantine` for a redrive: nothing is written, what is still poison stays where it is."""
+class OwnQuarantine:
+    """What `ports.Quarantine` is to a redrive and to a replay: poison is counted, and keys are held for them alone."""
 
     def __init__(self) -> None:
         self.reasons: Counter[str] = Counter()
-        self.ids: set[str] = set()
         self._held: set[str] = set()
 
-    async def put(self, event: Quarantined) -> None:
+    async def put(self, event: Quarantined) -> bool | None:
+        """As `ports.Quarantine.put`."""
         self.reasons[event.reason] += 1
-        self.ids.add(document_id(event.origin.key))
+        return None
 
     async def hold(self, _: LinkName, key: str) -> None:
         self._held.add(key)
@@ -72,6 +73,31 @@ class Stays:
 
     async def release(self, _: LinkName, __: str) -> bool:
         return False
+
+
+class Stays(OwnQuarantine):
+    """For a redrive: nothing is written, what is still poison stays where it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+
+    async def put(self, event: Quarantined) -> bool:
+        await super().put(event)
+        self.ids.add(document_id(event.origin.key))
+        return False
+
+
+class PutAway(OwnQuarantine):
+    """For a replay: what is poison by the rules of now goes to the link's quarantine, from where it can be redriven."""
+
+    def __init__(self, quarantine: Quarantine) -> None:
+        super().__init__()
+        self._quarantine = quarantine
+
+    async def put(self, event: Quarantined) -> None:
+        await self._quarantine.put(event)
+        await super().put(event)
 
 
 class Unskimmed:
@@ -104,7 +130,8 @@ class RedriveSource:
     @property
     def progress(self) -> str:
         """In words, behind what the service is doing."""
-        return ""
+        done, total = self._next - len(self._given), len(self._names)
+        return f", {done:,} of {total:,} documents done {bar(done / total)}"
 
     @property
     def is_over(self) -> bool:

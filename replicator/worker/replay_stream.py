@@ -93,7 +93,7 @@ class StreamReplay:
         """In words, behind what the service is doing: where the slowest of the shards stands that are being read."""
         since_ms, until_ms = self._chosen.since_ms, self._chosen.until_ms
         standing = [read.at_ms for read in self._read.values() if not read.has_ended]
-        at_ms = min(max(since_ms, min(standing, default=until_ms)), until_ms)
+        at_ms = min(max(since_ms, min(standing, default=until_ms if self._read else since_ms)), until_ms)
         part = (at_ms - since_ms) / (until_ms - since_ms)
         return f", {self.read_number:,} events read {bar(part)} of the time"
 

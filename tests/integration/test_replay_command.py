@@ -77,6 +77,7 @@ async def test_what_the_lake_keeps_goes_over_a_link_once_and_in_order_though_the
     assert dry[0] == 0
     assert f"{COUNT} events of the lake would go to {LINK}" in dry[1]
     assert f"0 events of the lake over {LINK}: 0 sent" in other[1]
+    assert "this run found no event of type new in the lake between --since and --until" in other[1]
     assert 0 < before < COUNT
     assert resumed[0] == 0
     assert f"{COUNT} events of the lake over {LINK}: " in resumed[1]

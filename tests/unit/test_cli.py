@@ -13,6 +13,7 @@ import yaml
 from replicator.adapters.quarantine_file import FileQuarantine
 from replicator.bootstrap_command import strangers
 from replicator.cli import _parser, main
+from replicator.cli_options import interruptible
 from replicator.config import RedisConfig
 from replicator.config_load import load
 from replicator.core.model import LinkName, Origin, Region, SequenceNumber, ShardId, SourceName
@@ -63,7 +64,8 @@ def test_config_check_warns_of_a_format_that_this_machine_can_not_write_and_stil
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pyarrow", None)
         assert main(["config", "check", LAKE]) == 0
-    [warning] = capsys.readouterr().out.splitlines()[:-1]
+    paused, warning = capsys.readouterr().out.splitlines()[:-1]
+    assert "warning: sources.orders.continue_from: orders:lake is paused in eu-west-1" in paused
     assert warning.startswith(f"{LAKE}:7:114: warning: sinks.lake.format: pyarrow is not installed here; the worker")
     assert warning.endswith("needs it: pip install 'region-replicator[parquet]'")
     assert main(["config", "check", LAKE]) == 0
@@ -363,6 +365,13 @@ def test_reads_of_a_replay_are_those_that_a_shard_has(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         main([*argv, "--from", "stream", "--reads", "6"])
     assert "6 is more than the 5 that a shard serves" in capsys.readouterr().err
+
+
+def test_who_interrupts_a_command_is_told_what_comes_of_that(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["it begins anew"]):
+        with pytest.raises(KeyboardInterrupt), interruptible(*words):
+            raise KeyboardInterrupt
+    assert capsys.readouterr().err == "interrupted; the same command goes on from there\ninterrupted; it begins anew\n"
 
 
 def test_a_bootstrap_knows_senders_that_have_one_redis() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -10,12 +11,16 @@ from msgspec.structs import replace
 
 from replicator.adapters.lake_parquet import PARQUET
 from replicator.adapters.memory_lake import MemoryLake
+from replicator.adapters.memory_stream import MemorySink
+from replicator.core.egress import Egress, EgressRules
 from replicator.core.formats import make_format
 from replicator.core.lake import NDJSON, Archived, LakeFormat, encode_line, is_within, run_of
-from replicator.core.model import After, LinkName, Origin, SequenceNumber, ShardEnd, ShardId, TrimHorizon
+from replicator.core.model import After, LinkName, Origin, SequenceNumber, ShardEnd, ShardId, SourceName, TrimHorizon
 from replicator.errors import StoreUnavailable
-from replicator.ports import Entry, SinkLimits
-from replicator.worker.redrive import Unskimmed
+from replicator.ports import Entry, Quarantine, SinkLimits
+from replicator.replay_command import Replayed
+from replicator.worker.link import LinkSettings
+from replicator.worker.redrive import PutAway, Unskimmed
 from replicator.worker.replay import Chosen, Lake, ReplaySource, replay_name
 
 [PEER] = PEERS[:1]
@@ -38,6 +43,24 @@ async def lake_of(*requests: Sequence[Archived]) -> MemoryLake:
     for events in requests:
         await lake.put([Entry(encode_line(each), each.partition_key) for each in events])
     return lake
+
+
+async def replayed(world: World, source: ReplaySource, quarantine: Quarantine, since_ms: int | None = SINCE_MS) -> None:
+    [shard] = await source.shards()
+    setup = replace(
+        world.setup,
+        name=SourceName(shard.id),
+        source=source,
+        queue=source,
+        event_format=Unskimmed(make_format("json")),
+        sent_since_ms=since_ms,
+        replay_id="r",
+    )
+    service = world.service_of(setup, quarantine)
+    running = asyncio.create_task(service.run())
+    await world.until(lambda: source.is_over)
+    await service.drain()
+    await running
 
 
 async def ids(lake: MemoryLake, chosen: Chosen = CHOSEN) -> list[str]:
@@ -131,6 +154,56 @@ def test_another_choice_is_another_replay_and_the_same_one_goes_on() -> None:
     assert replay_name(LINK, CHOSEN) == replay_name(LINK, Chosen(CHOSEN.since_ms, CHOSEN.until_ms))
 
 
+async def test_what_is_poison_by_the_rules_of_now_goes_to_quarantine_and_holds_no_key_of_the_live_link() -> None:
+    world = World(regions=REGIONS[:2], settings=LinkSettings(in_doubt_wait_s=0.0, on_poison="hold_key"))
+    poison = replace(event(1), data=b"\xff", partition_key="k")
+    lake = await lake_of([poison, replace(event(2), partition_key="k"), event(3)])
+    put_away = PutAway(world.quarantine)
+    await replayed(world, ReplaySource(Lake(lake, SOURCE, REGIONS, CHOSEN), CHOSEN), put_away)
+    assert put_away.reasons == {"not_json": 1, "key_held": 1}
+    kept = {origin: (each.reason, each.data) for (_, origin), each in world.quarantine.events.items()}
+    assert kept == {poison.origin: ("not_json", b"\xff"), event(2).origin: ("key_held", event(2).data)}
+    assert not world.quarantine.marks
+    assert world.ids(PEER) == ["3"]
+
+
+@pytest.mark.parametrize("egress", [None, Egress(EgressRules({"who": "mark"}))])
+async def test_what_is_too_large_only_for_the_id_of_the_replay_leaves_without(egress: Egress | None) -> None:
+    small, large, larger = [
+        replace(event(number), data=b'{"id":"%d","who":"%s"}' % (number, b"x" * size), partition_key="k")
+        for number, size in ((1, 10), (2, 23), (3, 24))
+    ]
+    if egress is not None:
+        large, larger = [replace(each, data=each.data + b" " * n) for n, each in ((13, large), (14, larger))]
+    lake, sizes = await lake_of([small, large, larger]), list[int]()
+    for size_max in (1 << 20, 0):
+        limits = SinkLimits(500, 1 << 20, size_max or sizes[0])
+        world = World(
+            regions=REGIONS[:2],
+            settings=LinkSettings(in_doubt_wait_s=0.0, egress=egress),
+            make_sink=lambda stream, limits=limits: MemorySink(stream, limits),
+        )
+        await replayed(world, ReplaySource(Lake(lake, SOURCE, REGIONS, CHOSEN), CHOSEN), world.quarantine)
+        [shard] = world.peers[PEER].list_shards()
+        stored = world.peers[PEER].records(shard.id)
+        sizes = [len(record.data) + len(record.partition_key) for record in stored]
+    assert [json.loads(record.data)["_replicator"].get("replay") for record in stored] == ["r", None]
+    assert sizes == [sizes[0]] * 2
+    assert [each.reason for each in world.quarantine.events.values()] == ["oversize"]
+    assert [origin.sequence for _, origin in world.quarantine.events] == [3]
+
+
+def test_the_account_of_a_replay_says_what_became_of_every_event() -> None:
+    counts = Counter({"events_forwarded_total": 5, "in_doubt_found_total": 2})
+    assert Replayed(7, counts, Counter()).account == "5 sent, 2 were there, none poison"
+    dropped = {"duplicate": 1, "done_before": 2, "no_route": 3, "excluded": 1}
+    counts |= {f"events_dropped_total/{reason}": number for reason, number in dropped.items()}
+    assert Replayed(24, counts, Counter(oversize=4), 6).account == (
+        "6 done in an earlier run, 5 sent, 5 were there, 4 oversize poison, put in quarantine,"
+        " 4 not for this link (3 no_route, 1 excluded)"
+    )
+
+
 @pytest.mark.parametrize("is_forced", [False, True])
 async def test_what_the_peer_has_is_not_sent_again_unless_forced(is_forced: bool) -> None:
     world = World(regions=REGIONS[:2])
@@ -139,19 +212,7 @@ async def test_what_the_peer_has_is_not_sent_again_unless_forced(is_forced: bool
     for round_number in (1, 2):
         chosen = replace(CHOSEN, once_more=f"{is_forced}{round_number}")
         source = ReplaySource(Lake(lake, SOURCE, REGIONS, chosen), chosen)
-        setup = replace(
-            world.setup,
-            name=replay_name(LINK, chosen),
-            source=source,
-            queue=source,
-            event_format=Unskimmed(make_format("json")),
-            sent_since_ms=None if is_forced else chosen.since_ms,
-        )
-        service = world.service_of(setup, world.quarantine)
-        running = asyncio.create_task(service.run())
-        await world.until(lambda source=source: source.is_over)
-        await service.drain()
-        await running
+        await replayed(world, source, world.quarantine, None if is_forced else chosen.since_ms)
         assert source.done_number == 40
     sent = world.numbers(PEER)
     assert sorted(number for _, number in sent) == sorted(list(range(1, 41)) * (2 if is_forced else 1))

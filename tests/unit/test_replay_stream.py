@@ -68,6 +68,17 @@ async def ids(replay: StreamReplay, shard: ShardId = FIRST) -> list[int]:
     return [int(each) async for page in pages_of(replay, shard) for each in page]
 
 
+async def test_the_bar_of_a_replay_that_goes_on_does_not_begin_at_its_end() -> None:
+    hub = Hub()
+    hub.put(1, (SINCE_MS + UNTIL_MS) // 2)
+    replay = hub.replay()
+    assert replay.progress == ", 0 events read [--------------------] 0% of the time"
+    await replay.describe()
+    [shard] = await replay.shards()
+    await replay.read(await replay.open(shard.id, replay.start), 1)
+    assert replay.progress == ", 1 events read [####################] 100% of the time"
+
+
 async def test_what_arrived_at_the_first_bound_is_chosen_and_at_the_last_is_not() -> None:
     hub = Hub()
     for number, at_ms in enumerate((SINCE_MS - 1, SINCE_MS, SINCE_MS + 1, UNTIL_MS - 1, UNTIL_MS, UNTIL_MS + 1)):
