@@ -1,4 +1,4 @@
-"""Whether sources fit together where they share streams and queues: no event twice, and no tag unseen.
+"""Whether sources fit together where they share streams and queues: no event twice, no tag unseen, none swallowed.
 
 The rules name the line; the walk over all places (`core.streams_graph`) proves what they leave.
 """
@@ -8,7 +8,7 @@ from itertools import combinations
 
 from replicator.config import Config
 from replicator.config_sinks import KinesisSinkConfig, SinkConfig
-from replicator.config_sources import KinesisSourceConfig, SourceConfig
+from replicator.config_sources import KinesisSourceConfig, SourceConfig, SqsSourceConfig
 from replicator.config_yaml import Document, Path, Problem
 from replicator.core.formats import CLOUDEVENTS_ATTRIBUTE
 from replicator.core.model import Region
@@ -22,7 +22,11 @@ THINGS = ("stream", "queue", "table", "bus", "bucket")
 
 def shared_streams(document: Document, config: Config, topologies: Topologies) -> Iterator[Problem]:
     """Sources that send or take one event twice."""
-    problems = [*_read_twice(document, config), *_unseen_tags(document, config, topologies)]
+    problems = [
+        *_read_twice(document, config),
+        *_unseen_tags(document, config, topologies),
+        *_swallowed(document, config, topologies),
+    ]
     yield from problems
     if not problems:
         try:
@@ -85,7 +89,7 @@ def _read_twice(document: Document, config: Config) -> Iterator[Problem]:
             if one.reads_in(region) == other.reads_in(region) and (are_streams or same):
                 what = "both write streams of the peers" if are_streams else f"both write {_written(to, same[0]).name}"
                 yield Problem(
-                    document.value_place(_field(second, other, region)),
+                    document.value_place(_field("sources", second, other, region)),
                     f"sources.{second}: {_read(other, region)} is read by sources.{first} as well, and {what}: every "
                     "event would be stored twice there; leave one of the two out, or give this one a sink of "
                     + ("another kind, such as a queue" if are_streams else "its own"),
@@ -96,52 +100,59 @@ def _read_twice(document: Document, config: Config) -> Iterator[Problem]:
 def _unseen_tags(document: Document, config: Config, topologies: Topologies) -> Iterator[Problem]:
     """A source that reads what another one writes in its region must see the tags, or replicas are new events to it."""
     told: set[frozenset[str]] = set()
-    for name, source in config.sources.items():
-        sink = config.sinks.get(source.sink)
-        if sink is None or not isinstance(source, KinesisSourceConfig):
-            continue
-        peers = {peer for here in config.region_names for peer in config.peers(name, here, topologies)}
+    for name, source, sink, peers in _written_in(config, topologies):
         for reader, other in config.sources.items():
-            blind = [
-                peer
-                for peer in sorted(peers)
-                if _takes_events(other, peer)
-                and _read(other, peer) == _written(sink, peer)
-                and not _sees(other, source)
-            ]
+            if not isinstance(other, KinesisSourceConfig) or other.format == source.format:
+                continue
+            blind = [peer for peer in peers if _read(other, peer) == _written(sink, peer)]
             if blind and frozenset((name, reader)) not in told:
                 told.add(frozenset((name, reader)))
                 yield Problem(
                     document.value_place(("sources", reader, "format")),
-                    f"sources.{reader}: reads {_written(sink, blind[0])} as {_format(other)}, and sources.{name} "
+                    f"sources.{reader}: reads {_written(sink, blind[0])} as {other.format}, and sources.{name} "
                     f"writes there as {source.format}: it would not see the tags and take replicas for new events; "
-                    + _instead(reader, other, name, source),
+                    f"write 'format: {source.format}' here, 'format: {other.format}' in sources.{name}, or give one "
+                    "of them a stream of its own",
                 )
 
 
-def _instead(reader: str, other: SourceConfig, name: str, source: KinesisSourceConfig) -> str:
-    if isinstance(other, KinesisSourceConfig):
-        return (
-            f"write 'format: {source.format}' here, 'format: {other.format}' in sources.{name}, or give one of them "
-            "a stream of its own"
-        )
-    return f"name another sink in sources.{name}, or give sources.{reader} a {_thing(other)} of its own"
+def _swallowed(document: Document, config: Config, topologies: Topologies) -> Iterator[Problem]:
+    """A source takes replicas out of its queue like all that is in it, and drops them: no consumer would see one."""
+    told: set[str] = set()
+    for name, source, sink, peers in _written_in(config, topologies):
+        for reader, other in config.sources.items():
+            taken = [
+                peer
+                for peer in peers
+                if isinstance(other, SqsSourceConfig)
+                and other.is_in(peer)
+                and _read(other, peer) == _written(sink, peer)
+            ]
+            if taken and source.sink not in told:
+                told.add(source.sink)
+                yield Problem(
+                    document.value_place(_field("sinks", source.sink, sink, taken[0])),
+                    f"sinks.{source.sink}: {_written(sink, taken[0])} is read by sources.{reader}, which would take "
+                    f"what sources.{name} writes there, drop it as replicas and delete it before any consumer sees "
+                    "it; give this sink a queue of its own",
+                )
 
 
-def _sees(reader: SourceConfig, writer: KinesisSourceConfig) -> bool:
-    """Hubs see the tags of their own format; queues are read as JSON."""
-    if isinstance(reader, KinesisSourceConfig):
-        return reader.format == writer.format
-    return _tag(reader) == _tag(writer)
-
-
-def _format(source: SourceConfig) -> str:
-    """As which it is read; queues are read as JSON."""
-    return source.format if isinstance(source, KinesisSourceConfig) else "json"
+def _written_in(
+    config: Config, topologies: Topologies
+) -> Iterator[tuple[str, KinesisSourceConfig, SinkConfig, list[Region]]]:
+    """Of each hub: its name, what its links write, and the regions where they do."""
+    for name, source in config.sources.items():
+        sink = config.sinks.get(source.sink)
+        if sink is not None and isinstance(source, KinesisSourceConfig):
+            peers = {peer for here in config.region_names for peer in topologies.links_from(here)}
+            yield name, source, sink, sorted(peers)
 
 
 def _tag(source: SourceConfig) -> str:
-    return CLOUDEVENTS_ATTRIBUTE if _format(source) == "cloudevents" else RESERVED_KEY
+    """Where it looks for the tag; queues are read as JSON."""
+    is_cloudevents = isinstance(source, KinesisSourceConfig) and source.format == "cloudevents"
+    return CLOUDEVENTS_ATTRIBUTE if is_cloudevents else RESERVED_KEY
 
 
 def _takes_events(source: SourceConfig, region: str) -> bool:
@@ -161,6 +172,7 @@ def _thing(entry: SourceConfig | SinkConfig) -> str:
     return next((thing for thing in THINGS if hasattr(entry, thing)), entry.kind)
 
 
-def _field(name: str, source: KinesisSourceConfig, region: str) -> Path:
-    """Where the stream's name of a region stands."""
-    return ("sources", name, "streams", region) if region in source.streams else ("sources", name, "stream")
+def _field(section: str, name: str, entry: SourceConfig | SinkConfig, region: str) -> Path:
+    """Where the name of a region's stream or queue stands."""
+    thing = _thing(entry)
+    return (section, name, f"{thing}s", region) if region in getattr(entry, f"{thing}s") else (section, name, thing)

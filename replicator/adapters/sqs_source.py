@@ -11,9 +11,11 @@ others had time to come back.
 """
 
 import asyncio
+import json
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from uuid import UUID
@@ -21,12 +23,13 @@ from uuid import UUID
 import structlog
 from msgspec import Struct
 
+from replicator.aws.failures import OVER_LIMIT
 from replicator.aws.kinesis_api import PARTITION_KEY_CHARACTERS_MAX
-from replicator.aws.sqs_api import BATCH_MAX, Message, SqsApi
+from replicator.aws.sqs_api import BATCH_MAX, HELD_MAX, HELD_MAX_S, IN_FLIGHT_MAX, Message, SqsApi
 from replicator.aws.transport import ServiceError
 from replicator.core.model import After, Position, Record, Shard, ShardEnd, ShardId
 from replicator.errors import Misconfigured, TransientError
-from replicator.ports import Cursor, Page, SourceInfo
+from replicator.ports import Cursor, Page, QueueTroubles, SourceInfo
 
 logger = structlog.get_logger(__name__)
 
@@ -40,12 +43,24 @@ UPKEEP_S = 1.0
 LAST_UPKEEP_S = 3.0
 
 
+HELD_MARGIN_S = 60.0
+"""SQS counts from the request: longer ago than we know of by a long poll and its answer."""
+NEAR_LIMIT = 0.8
+RECEIVES_ADVISED = 100
+"""A judgement: a worker that crashes again and again receives a message once in ``visibility_s``."""
+
+
 class _Kept(Struct):
-    """A message that was received: its number, and until when it is ours (monotonic seconds)."""
+    """A message that was received: its number, and until when it is ours (monotonic seconds).
+
+    ``received_s``: when. ``is_at_its_end``: its visibility can't be extended any more.
+    """
 
     number: int
     handle: str
     until_s: float
+    received_s: float
+    is_at_its_end: bool = False
 
 
 class SqsSource:
@@ -54,7 +69,15 @@ class SqsSource:
     ``key_of`` gives the partition key of a body; None: the message's id. Messages of a FIFO queue go under their group.
     """
 
-    def __init__(self, api: SqsApi, *, visibility_s: int, wait_s: int, key_of: Callable[[bytes], str | None]) -> None:
+    def __init__(
+        self,
+        api: SqsApi,
+        *,
+        visibility_s: int,
+        wait_s: int,
+        key_of: Callable[[bytes], str | None],
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._api = api
         self._visibility_s = visibility_s
         self._wait_s = wait_s
@@ -66,12 +89,19 @@ class SqsSource:
         """Not deleted yet."""
         self._opened_s = 0.0
         self._is_busy = False
+        self._now_s = now_s
+        self._receives_max = math.inf
+        """Of the redrive policy; what was received more often goes to the dead letters."""
+        self._is_near_limit = False
+        self._is_over_limit = False
+        self._troubles = QueueTroubles()
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
     async def describe(self) -> SourceInfo:
         try:
             attributes = await self._api.attributes()
+            self._look(attributes)
             return SourceInfo(
                 str(round(float(attributes["CreatedTimestamp"]) * 1000)),
                 int(attributes["MessageRetentionPeriod"]) * 1000,
@@ -80,6 +110,31 @@ class SqsSource:
             raise self._not_served(exc) from exc
         except (KeyError, ValueError) as exc:
             raise TransientError(f"the attributes of {self._api.queue} can't be read: {exc}", code="bad_reply") from exc
+
+    def _look(self, attributes: Mapping[str, str]) -> None:
+        """At what is in flight, and at the redrive policy: each is said when it becomes bad.
+
+        A message that was received more often than maxReceiveCount is moved by SQS, which tells nobody. Source: SQS API
+        Reference, "SetQueueAttributes", RedrivePolicy.
+        """
+        told = attributes.get("ApproximateNumberOfMessagesNotVisible")
+        self._troubles.in_flight = None if told is None else int(told)
+        is_near = told is not None and int(told) > IN_FLIGHT_MAX * NEAR_LIMIT
+        if is_near and not self._is_near_limit:
+            logger.error("queue.near_limit", queue=self._api.queue, in_flight=told, limit=IN_FLIGHT_MAX)
+        self._is_near_limit = is_near
+        policy = json.loads(attributes.get("RedrivePolicy") or "{}")
+        receives_max = int(policy.get("maxReceiveCount", 0)) or math.inf
+        if receives_max != self._receives_max and receives_max < RECEIVES_ADVISED:
+            logger.error(
+                "queue.redrive_policy_low",
+                queue=self._api.queue,
+                max_receive_count=receives_max,
+                dead_letters=policy.get("deadLetterTargetArn"),
+                advice=f"each lost owner is a receive, and what SQS moves is not replicated: set maxReceiveCount to "
+                f"{RECEIVES_ADVISED} or more, or remove the policy",
+            )
+        self._receives_max = receives_max
 
     async def shards(self) -> Sequence[Shard]:
         return (Shard(QUEUE),)
@@ -94,7 +149,7 @@ class SqsSource:
             return Cursor(shard, position, "")
         last = position.sequence if isinstance(position, After) else 0
         self._number = max(last, self._number, int(time.time() * 1000) * NUMBERS_A_MS)
-        self._opened_s = time.monotonic()
+        self._opened_s = self._now_s()
         self._kept.clear()
         return Cursor(shard, position, "receive")
 
@@ -106,11 +161,18 @@ class SqsSource:
         try:
             answers = await asyncio.gather(*[self._receive(wait_s) for _ in range(receives)], return_exceptions=True)
             messages = self._taken(answers)
+            self._is_over_limit = False
+        except TransientError as exc:
+            if exc.code == OVER_LIMIT and not self._is_over_limit:
+                self._is_over_limit = True
+                logger.error("queue.over_limit", queue=self._api.queue, held_here=len(self._kept))  # noqa: TRY400
+            raise
         except ServiceError as exc:
             raise self._not_served(exc) from exc
         self._is_busy = len(messages) >= BATCH_MAX
         if not messages and not wait_s:
             await asyncio.sleep(EMPTY_S)
+        self._tell_last_receives(messages)
         records = tuple([self._record(message) for message in messages])
         position = After(records[-1].sequence) if records else cursor.position
         return Page(records, Cursor(cursor.shard, position, "receive"), self._behind_ms(records))
@@ -131,9 +193,23 @@ class SqsSource:
             raise failures[0]
         return messages
 
+    def _tell_last_receives(self, messages: Sequence[Message]) -> None:
+        last = [message for message in messages if _receives(message) >= self._receives_max]
+        if last:
+            self._troubles.last_receives += len(last)
+            logger.error(
+                "queue.last_receive",
+                queue=self._api.queue,
+                messages=len(last),
+                first=last[0].message_id,
+                advice="if this worker is lost before they are done, SQS moves them to the dead-letter queue, and they "
+                "are not replicated; raise maxReceiveCount now, and redrive that queue into this one",
+            )
+
     def _record(self, message: Message) -> Record:
         self._number += 1
-        self._kept.append(_Kept(self._number, message.receipt_handle, time.monotonic() + self._visibility_s))
+        now_s = self._now_s()
+        self._kept.append(_Kept(self._number, message.receipt_handle, now_s + self._visibility_s, now_s))
         data = message.body.encode("utf-8", "surrogatepass")
         sent = message.attributes.get("SentTimestamp", "")
         sent_ms = int(sent) if sent.isdecimal() else int(time.time() * 1000)
@@ -145,7 +221,7 @@ class SqsSource:
         if records:
             return max(1, now_ms - records[-1].arrival_ms)
         # What a lost owner had received is not seen before its time is over.
-        return 0 if time.monotonic() - self._opened_s > self._visibility_s + self._wait_s else 1
+        return 0 if self._now_s() - self._opened_s > self._visibility_s + self._wait_s else 1
 
     def _not_served(self, exc: ServiceError) -> Misconfigured:
         return Misconfigured(f"queue {self._api.queue}: {exc}; check its name", code=exc.code)
@@ -157,6 +233,11 @@ class SqsSource:
         if isinstance(position, After):
             while self._kept and self._kept[0].number <= position.sequence:
                 self._done.append(self._kept.popleft())
+
+    def troubles(self) -> QueueTroubles:
+        """Since the last call."""
+        told, self._troubles = self._troubles, QueueTroubles(in_flight=self._troubles.in_flight)
+        return told
 
     async def run(self, is_held: Callable[[], bool]) -> None:
         """Delete what is done, and keep the rest from others while the lease ``is_held``; else give it back."""
@@ -186,21 +267,47 @@ class SqsSource:
             del self._done[: len(batch)]
 
     async def _keep(self) -> None:
-        due_s = time.monotonic() + self._visibility_s * 2 / 3
-        due = [kept for kept in self._kept if kept.until_s < due_s]
+        now_s = self._now_s()
+        due_s = now_s + self._visibility_s * 2 / 3
+        due = [kept for kept in self._kept if kept.until_s < due_s and not kept.is_at_its_end]
+        end_s = now_s + self._visibility_s - HELD_MAX_S + HELD_MARGIN_S
+        at_end = [kept for kept in due if kept.received_s < end_s]
+        due = [kept for kept in due if kept.received_s >= end_s]
         for start in range(0, len(due), BATCH_MAX):
             batch = due[start : start + BATCH_MAX]
-            until_s = time.monotonic() + self._visibility_s
+            until_s = self._now_s() + self._visibility_s
             failed = await self._api.keep([kept.handle for kept in batch], self._visibility_s)
             for place, kept in enumerate(batch):
+                if failed.get(place) == HELD_MAX:
+                    at_end.append(kept)
+                    continue
                 kept.until_s = until_s
                 if place in failed:
                     logger.info("queue.not_kept", queue=self._api.queue, code=failed[place])
+        self._tell_ends(at_end)
+
+    def _tell_ends(self, at_end: Sequence[_Kept]) -> None:
+        for kept in at_end:
+            kept.is_at_its_end = True
+        if at_end:
+            self._troubles.kept_no_longer += len(at_end)
+            logger.error(
+                "queue.kept_no_longer",
+                queue=self._api.queue,
+                messages=len(at_end),
+                advice="SQS keeps a message for 12 hours from its receive, then gives it out again; it will be known "
+                "by its event and not sent twice. Find out why nothing was settled since: see the link in /status",
+            )
 
     async def _give_back(self) -> None:
         while self._kept:
             batch = [self._kept.popleft() for _ in range(min(BATCH_MAX, len(self._kept)))]
             await self._api.keep([kept.handle for kept in batch], 0)
+
+
+def _receives(message: Message) -> int:
+    count = message.attributes.get("ApproximateReceiveCount", "")
+    return int(count) if count.isdecimal() else 0
 
 
 def _lasting(message: Message) -> str:

@@ -22,13 +22,14 @@ THROTTLED = frozenset(
         "TooManyRequestsException",
         "RequestLimitExceeded",
         "RequestThrottled",
-        "OverLimit",
         "KmsThrottled",
         "KMSThrottlingException",
     }
 )
 BUSY = frozenset({"ResourceInUseException", "TransactionConflictException"})
 """Over by itself: a stream is being made or resharded, an item is in somebody's transaction."""
+OVER_LIMIT = "over_limit"
+"""Code of the error when a queue has too many messages that were received and not deleted (`sqs_api.IN_FLIGHT_MAX`)."""
 CALLERS_OWN = frozenset(
     {
         "ValidationException",
@@ -136,6 +137,8 @@ def _code_and_message(answer: Answer) -> tuple[str, str]:
 
 def _passing(asked: Asked, code: str, message: str) -> str:
     """Our code for a refusal that is over by itself; empty for any other."""
+    if code == "OverLimit":
+        return OVER_LIMIT
     if code in THROTTLED:
         return "throttled"
     if code in BUSY:

@@ -14,6 +14,17 @@ PREFIX = "AmazonSQS"
 
 BATCH_MAX = 10
 """Messages of one call. Source: SQS Developer Guide, "Amazon SQS message quotas"; others: `core.queue_messages`."""
+HELD_MAX_S = 12 * 3600
+"""So long from its receive a message can be kept from others, however often that is extended; what leads beyond is
+refused. Source: SQS API Reference, "ChangeMessageVisibility"."""
+IN_FLIGHT_MAX = 120_000
+"""Received from a queue by anybody and not deleted, about. At it a standard queue answers OverLimit, but to short
+polling only; a long poll and a FIFO queue give nothing and say nothing. FIFO queues once had 20,000, and the guides of
+some partitions still say so. Source: SQS Developer Guide, "Standard queue quotas" and "FIFO queue quotas"."""
+HELD_MAX = "held_max"
+"""In place of SQS's code, InvalidParameterValue, for that refusal: an expired handle has the same one."""
+BEYOND = "Total VisibilityTimeout for the message is beyond the limit"
+"""Reason in its message: "Value 60 for parameter VisibilityTimeout is invalid. Reason: ... [43200 seconds]"."""
 SYSTEM_ATTRIBUTES = ("SentTimestamp", "MessageGroupId", "ApproximateReceiveCount")
 
 T = TypeVar("T")
@@ -70,7 +81,7 @@ class SqsApi:
         self._url = ""
 
     async def attributes(self) -> dict[str, str]:
-        """CreatedTimestamp and MessageRetentionPeriod in seconds, and whatever else there is."""
+        """CreatedTimestamp and MessageRetentionPeriod in seconds, RedrivePolicy as JSON, and whatever else there is."""
         request = {"QueueUrl": await self._queue_url(), "AttributeNames": ["All"]}
         return (await self._call("GetQueueAttributes", request, _attributes)).attributes
 
@@ -119,7 +130,11 @@ class SqsApi:
     async def _batch(self, operation: str, entries: Sequence[Mapping[str, object]]) -> dict[int, str]:
         request = {"QueueUrl": await self._queue_url(), "Entries": entries}
         found = (await self._call(operation, request, _batch_result)).failed
-        return {int(failed.id): failed.code for failed in found if failed.id.isdecimal()}
+        return {
+            int(failed.id): HELD_MAX if BEYOND in failed.message else failed.code
+            for failed in found
+            if failed.id.isdecimal()
+        }
 
     async def _queue_url(self) -> str:
         if not self._url:

@@ -80,6 +80,14 @@ class ChangeData(Struct, rename="pascal"):
     new_image: Image | None = None
     old_image: Image | None = None
 
+    @property
+    def changed_ms(self) -> int:
+        """DynamoDB Streams has seconds, the feed on Kinesis milliseconds or, on request, microseconds."""
+        told = self.approximate_creation_date_time
+        if self.sequence_number:
+            return round(told * 1000)
+        return round(told) // (1000 if self.approximate_creation_date_time_precision == "MICROSECOND" else 1)
+
 
 class Change(Struct, rename="camel"):
     event_name: Literal["INSERT", "MODIFY", "REMOVE"]

@@ -68,7 +68,7 @@ def write_of(data: bytes, rules: TableRules, keys: frozenset[str], now_ms: int) 
     if change.dynamodb.keys is None or frozenset(change.dynamodb.keys) != keys:
         names = ", ".join(sorted(change.dynamodb.keys or ()))
         raise Refused(f"table {rules.table} has the keys {', '.join(sorted(keys))}, and the change is of {names}")
-    told_ms = round(change.dynamodb.approximate_creation_date_time * 1000)
+    told_ms = change.dynamodb.changed_ms
     item = _grave(change, rules, told_ms) if change.event_name == "REMOVE" else _written(change, rules)
     version = _version(rules, item, "the item")
     is_in_time = is_deleted(rules.rule, item) or not is_late(version, told_ms, now_ms, rules.keep_ms)

@@ -32,6 +32,7 @@ from replicator.dev.environment_config import (
     OUTLET_QUEUE,
     POISON_QUEUE,
     QUEUE_SOURCES,
+    STOCK,
     Layout,
     config_variables,
     lake_bucket,
@@ -126,6 +127,8 @@ class Environment:
             await ensure_table(client, LEASE_TABLE)
             if self.layout.table != "none":
                 await client.create_table(**DEFINITION)
+            if self.layout.has_stock:
+                await client.create_table(**{**DEFINITION, "TableName": STOCK})
         if self.layout.queue:
             standard, fifo, behind_bus = QUEUE_SOURCES.values()
             await _make_queue(aws, region, standard)

@@ -11,6 +11,7 @@ REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
 LEASE_TABLE = "replicator-leases"
 SOURCE = "orders"
 TABLE_SOURCE = "orders-table"
+STOCK = "stock"
 QUEUE_SOURCES = {"orders-queue": "orders", "orders-fifo": "orders.fifo", "orders-bus": "orders-from-bus"}
 """Sources and the queues they read; the last is filled by a rule of the bus `BUS`."""
 BUS = "orders"
@@ -48,7 +49,8 @@ class Layout:
     queue: bool = False
     """Whether every region has queues whose messages go to its hub: standard, FIFO, and one behind a bus."""
     cdc: bool = False
-    """Whether every region has streams of change records, named as `CDC_FORMATS`, that go to its hub."""
+    """Whether every region has streams of change records, named as `CDC_FORMATS`, that go to its hub. With ``table:
+    kept_equal`` those of format dynamodb go from there into the table `STOCK` of the other regions."""
     outlets: bool = False
     """Whether the hubs' events go to two queues, FIFO and standard, and a bus of every other region as well."""
     lake: bool = False
@@ -62,6 +64,11 @@ class Layout:
     """Whether poison goes to the queue `POISON_QUEUE`, and what no message holds into the lake's bucket."""
     leaving: str = ""
     """Lines of ``link_defaults`` that say what may leave a region."""
+
+    @property
+    def has_stock(self) -> bool:
+        """Whether change records of a stream are put into the table `STOCK` of the peers."""
+        return self.cdc and self.table == "kept_equal"
 
 
 def render_config(layout: Layout) -> str:
@@ -78,11 +85,11 @@ def render_config(layout: Layout) -> str:
         lake_sink=_lake_sink(layout) if layout.lake else "",
         queue_sources=QUEUE_LINES if layout.queue else "",
         claim_check=CLAIM_CHECK.format(buckets=_buckets(layout)) if layout.claim_check else "",
-        cdc_sources="".join(CDC_LINE.format(format=name) for name in CDC_FORMATS) if layout.cdc else "",
+        cdc_sources=_cdc_sources(layout) if layout.cdc else "",
         outlet_sources=OUTLET_SOURCES.format(layout=layout) if layout.outlets else "",
         outlet_sinks=OUTLET_SINKS if layout.outlets else "",
         table_source=_table_source(layout),
-        table_sink=TABLE_SINK if layout.table == "kept_equal" else "",
+        table_sink=(TABLE_SINK if layout.table == "kept_equal" else "") + (STOCK_SINK if layout.has_stock else ""),
         # Written out, verify would be asked of queues and buses too.
         in_doubt="" if layout.in_doubt == "verify" else f"  in_doubt: {layout.in_doubt}\n",
         quarantine=TO_QUEUE if layout.poison_queue else TO_DIRECTORY,
@@ -118,6 +125,12 @@ def _lake_sink(layout: Layout) -> str:
 
 def _buckets(layout: Layout) -> str:
     return f"{{{', '.join(f'{region}: {lake_bucket(region)}' for region in layout.regions)}}}"
+
+
+def _cdc_sources(layout: Layout) -> str:
+    told = {"dynamodb": f", {STAMPED}"} if layout.has_stock else {}
+    lines = [CDC_LINE.format(format=name, told=told.get(name, "")) for name in CDC_FORMATS]
+    return "".join(lines) + (STOCK_SOURCE.format(layout=layout) if layout.has_stock else "")
 
 
 def _table_source(layout: Layout) -> str:
@@ -158,7 +171,20 @@ QUEUE_LINES = """\
 """
 
 CDC_LINE = """\
-  {format}: {{kind: cdc, stream: {format}, format: {format}, start: trim_horizon, sink: hub}}
+  {format}: {{kind: cdc, stream: {format}, format: {format}, start: trim_horizon, sink: hub{told}}}
+"""
+
+STAMPED = """\
+mode: raw, written_here: stamp, write_id_attribute: version,
+     hard_deletes: local, ttl_deletes: ignore"""
+"""How the changes of a table are told that sinks write."""
+
+STOCK_SOURCE = f"""\
+  stock-to-table: {{{{kind: kinesis, stream: {{layout.stream}}, start: trim_horizon, sink: {STOCK}}}}}
+"""
+
+STOCK_SINK = f"""\
+  {STOCK}: {{kind: dynamodb, table: {STOCK}, changes_of: dynamodb}}
 """
 
 OUTLET_SOURCES = """\
@@ -181,8 +207,7 @@ TABLE_LINE = """\
 
 KEPT_EQUAL = f"""\
   {TABLE_SOURCE}:
-    {{{{kind: dynamodb, table: {TABLE}, mode: raw, written_here: stamp, write_id_attribute: version,
-     hard_deletes: local, ttl_deletes: ignore, start: trim_horizon, sink: hub}}}}
+    {{{{kind: dynamodb, table: {TABLE}, {STAMPED}, start: trim_horizon, sink: hub}}}}
   orders-to-table: {{{{kind: kinesis, stream: {{layout.stream}}, start: trim_horizon, sink: {TABLE_SOURCE}}}}}
 """
 

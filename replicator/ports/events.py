@@ -79,11 +79,24 @@ class Source(Protocol):
         ...
 
 
+class QueueTroubles(Struct):
+    """Of messages: how many can't be kept from others any longer, and how many were received for the last time before
+    they leave the queue undone. ``in_flight``: received and not deleted, by everybody; None when that is not known."""
+
+    kept_no_longer: int = 0
+    last_receives: int = 0
+    in_flight: int | None = None
+
+
 class Queue(Protocol):
     """What a source that forgets what is done needs to be told."""
 
     def done(self, position: Position) -> None:
         """Everything up to the position is settled: it need not come again."""
+        ...
+
+    def troubles(self) -> QueueTroubles:
+        """Since the last call."""
         ...
 
     async def run(self, is_held: Callable[[], bool]) -> None:

@@ -33,7 +33,7 @@ from replicator.core.model import (
 from replicator.core.quarantine_document import Document, Quarantined, document_id, key_digest
 from replicator.core.skim import skim_nothing
 from replicator.errors import StoreUnavailable
-from replicator.ports import Cursor, Page, Quarantine, QuarantineReader, SourceInfo
+from replicator.ports import Cursor, Page, Quarantine, QuarantineReader, QueueTroubles, SourceInfo
 from replicator.worker.replay import bar
 
 logger = structlog.get_logger(__name__)
@@ -179,6 +179,10 @@ class RedriveSource:
         if isinstance(position, After):
             while self._given and self._given[0].number <= position.sequence:
                 self._done.append(self._given.popleft())
+
+    def troubles(self) -> QueueTroubles:
+        """It has none."""
+        return QueueTroubles()
 
     async def run(self, _: Callable[[], bool]) -> None:
         """Remove what is done, until cancelled."""

@@ -21,7 +21,7 @@ from msgspec import Struct
 from replicator.core.lake import Archived, Run, day_prefixes, is_within, run_of
 from replicator.core.model import After, LinkName, Position, Record, Region, Shard, ShardEnd, ShardId, SourceName
 from replicator.errors import StoreUnavailable
-from replicator.ports import Cursor, LakeReader, Page, SourceInfo
+from replicator.ports import Cursor, LakeReader, Page, QueueTroubles, SourceInfo
 
 INCARNATION = "0"
 BAR_WIDTH = 20
@@ -215,6 +215,10 @@ class ReplaySource:
         elif isinstance(position, ShardEnd):
             self.done_number = self._number
             self.is_over = True
+
+    def troubles(self) -> QueueTroubles:
+        """It has none."""
+        return QueueTroubles()
 
     async def run(self, _: Callable[[], bool]) -> None:
         """Nothing is to be deleted."""

@@ -13,7 +13,7 @@ from replicator.core.memory import COPIES
 from replicator.core.model import AtTimestamp, Checkpoint, Lease, LinkName, Position, ShardId, SourceName, TrimHorizon
 from replicator.core.routing import HomeRouter, Router
 from replicator.errors import TransientError
-from replicator.ports import Clock, Source, Telemetry
+from replicator.ports import Clock, QueueTroubles, Source, Telemetry
 from replicator.worker.admission import Admission, Gate
 from replicator.worker.archiving import Archiving
 from replicator.worker.channel import Channel
@@ -328,6 +328,14 @@ class Service:
                     self._watches[link.name].note(self._retention_used(setup.name, lag_ms))
                 used = self._retention_used(setup.name, longest(lags))
                 self._telemetry.gauge("source_retention_used_ratio", used, source=setup.name)
+                if setup.queue is not None:
+                    self._publish_troubles(setup.name, setup.queue.troubles())
+
+    def _publish_troubles(self, source: SourceName, troubles: QueueTroubles) -> None:
+        self._telemetry.count("queue_kept_no_longer_total", troubles.kept_no_longer, source=source)
+        self._telemetry.count("queue_last_receives_total", troubles.last_receives, source=source)
+        in_flight = NO_DATA if troubles.in_flight is None else troubles.in_flight
+        self._telemetry.gauge("queue_in_flight", in_flight, source=source)
 
     def _retention_used(self, source: SourceName, lag_ms: int | None) -> float:
         """The lag as a part of the source's retention; at 1 events are lost."""

@@ -21,7 +21,7 @@ from trial import DEADLINE_S, EAST, POLL_S, SOUTH, WEST, Trial, trial
 
 from replicator.convergent import Writer
 from replicator.dev.clients import kinesis_client
-from replicator.dev.environment_config import BUS, OUTLET_BUS, OUTLET_FIFO, OUTLET_QUEUE, QUEUE_SOURCES
+from replicator.dev.environment_config import BUS, OUTLET_BUS, OUTLET_FIFO, OUTLET_QUEUE, QUEUE_SOURCES, STOCK
 from tests.cdc_records import KEYS, MAKERS
 from tests.services import put_on_bus, send
 
@@ -32,6 +32,9 @@ EVENTS, BATCH = 60, 10
 PEERS = (WEST, SOUTH)
 STANDARD, FIFO, BEHIND_BUS = QUEUE_SOURCES
 CHANGES = "orders-table"
+STREAMED = "dynamodb"
+TABLES = {CHANGES: "orders", STREAMED: STOCK}
+"""By source, the table into which its changes are put."""
 HUB = "orders"
 SOURCES = {
     "`kinesis`, a hub": HUB,
@@ -84,10 +87,19 @@ class Region:
     def _to_stream(self, source: str, numbers: Iterable[int]) -> None:
         client = kinesis_client(self.ready.kinesis, self.name)
         make: Callable[[int], str] = MAKERS.get(source, partial(event, source))
+        if source == STREAMED:
+            make = self._streamed
         records = [{"Data": make(n).encode(), "PartitionKey": str(n % KEYS)} for n in numbers]
         stream = "orders-hub" if source == HUB else source
         assert client.put_records(StreamName=stream, Records=records)["FailedRecordCount"] == 0
         client.close()
+
+    def _streamed(self, number: int) -> str:
+        """A change of the table, as Kinesis Data Streams for DynamoDB tells it."""
+        stamps = {"version": Writer(self.name).version(), "awsregion": self.name}
+        record = json.loads(MAKERS[STREAMED](number, {"sk": str(number), **stamps}))
+        record["dynamodb"]["Keys"]["sk"] = {"S": str(number)}
+        return json.dumps(record)
 
     def _to_table(self, numbers: Iterable[int]) -> None:
         client, writer = self.client("dynamodb"), Writer(self.name)
@@ -104,9 +116,10 @@ class Region:
 
     # --- reading -----------------------------------------------------------------------------------------
 
-    def items(self) -> list[Any]:
-        found: list[Any] = self.client("dynamodb").scan(TableName="orders", ConsistentRead=True)["Items"]
-        return found
+    def numbers(self, table: str) -> Counter[int]:
+        """Of a table's items."""
+        found = self.client("dynamodb").scan(TableName=table, ConsistentRead=True)["Items"]
+        return Counter(int(item["n"]["N"]) for item in found)
 
 
 def event(source: str, number: int) -> str:
@@ -149,7 +162,7 @@ class Arrivals:
         hub = [stored.data for shard in self._reader.hub() for stored in shard]
         found = {"stream": counted(hub), "lake": counted(data for _, data in self._lake.read().values())}
         found |= {column: counted(self._taken[column]) for column in COLUMNS}
-        found["table"] = {CHANGES: Counter(int(item["n"]["N"]) for item in self._region.items())}
+        found["table"] = {source: self._region.numbers(table) for source, table in TABLES.items()}
         return found
 
 

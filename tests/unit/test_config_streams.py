@@ -61,7 +61,7 @@ def test_plan_refuses_what_the_check_would_have_refused() -> None:
 def test_plan_says_what_stops_events_where_sources_read_what_others_write() -> None:
     shared = plan_document(load(str(HERE / "good_configs" / "shared_streams.yaml"), {}))["proof"]
     alone = plan_document(load(str(HERE / "good_configs" / "hub.yaml"), {}))["proof"]
-    assert "back, copy, queue, there read what another source writes" in str(shared)
+    assert "back, copy, there read what another source writes" in str(shared)
     assert "takes it at most once" in str(alone)
     assert "another source" not in str(alone)
 

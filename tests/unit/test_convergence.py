@@ -434,3 +434,19 @@ def test_the_arguments_are_those_of_boto3_for_clients_and_for_resources() -> Non
     assert plain.is_deleted(deleted["Item"])
     assert plain.is_deleted(None)
     assert not plain.is_deleted({"pk": "k"})
+
+
+@pytest.mark.parametrize("precision", ["MILLISECOND", "MICROSECOND"])
+def test_a_removal_that_came_over_kinesis_leaves_the_same_grave_as_one_of_the_tables_own_stream(precision: str) -> None:
+    """The two feeds tell the time in other units, and a grave stays by that time."""
+    rules = TableRules("t", Region(WEST), Rule(), KEEP_MS)
+    removed = item(make_version(NOW_MS - 1000, EAST, 0), EAST)
+    told = json.loads(changed(None, removed))
+    del told["dynamodb"]["SequenceNumber"]
+    told["dynamodb"]["ApproximateCreationDateTime"] = NOW_MS * (1000 if precision == "MICROSECOND" else 1)
+    told["dynamodb"]["ApproximateCreationDateTimePrecision"] = precision
+    own, streamed = [
+        write_of(data, rules, frozenset(K), NOW_MS) for data in (changed(None, removed), json.dumps(told).encode())
+    ]
+    assert own == streamed
+    assert streamed.item["expires"] == {"N": str((NOW_MS + KEEP_MS) // 1000)}
