@@ -131,7 +131,7 @@ class RedriveSource:
     def progress(self) -> str:
         """In words, behind what the service is doing."""
         done, total = self._next - len(self._given), len(self._names)
-        return f", {done:,} of {total:,} documents done {bar(done / total)}"
+        return f", {done:,} of {total:,} documents done {bar(done / max(1, total))}"
 
     @property
     def is_over(self) -> bool:
