@@ -90,7 +90,9 @@ class HttpPool:
                 answer = await connection.ask(head, body)
         except (OSError, UnicodeError, NotHttp) as exc:  # a TimeoutError is an OSError, a name may be none of DNS
             what = f"{type(exc).__name__} {exc}".rstrip()
-            raise NoAnswer(what, has_left=connection is not None and connection.has_left) from exc
+            raise NoAnswer(
+                f"{address.host}:{address.port}: {what}", has_left=connection is not None and connection.has_left
+            ) from exc
         finally:
             if connection is not None:
                 self._give_back(address, connection)

@@ -257,6 +257,7 @@ async def test_who_can_not_be_connected_to_was_sent_nothing() -> None:
             with pytest.raises(NoAnswer) as caught:
                 await http.post(where, b"", b"", 5.0)
             assert not caught.value.has_left
+            assert f"{where.host}:{where.port}" in str(caught.value)
 
 
 async def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers() -> None:
