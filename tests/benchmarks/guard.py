@@ -15,7 +15,7 @@ from tests.benchmarks.regions import Regions
 from tests.benchmarks.report import NAIVE
 
 ONE, THREE = "1 KB, 1 peer", "1 KB, 3 peers"
-AT_LEAST = {ONE: 5.2, THREE: 6.0}
+AT_LEAST = {ONE: 6.2, THREE: 8.0}
 
 
 async def guard(regions: Regions, options: Options, console: Console) -> int:
