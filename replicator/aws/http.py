@@ -105,11 +105,13 @@ class HttpPool:
         return turns
 
     def _idle_one(self, address: Address) -> "_Connection | None":
+        """The age is looked at here too: a process that was stopped is asked before its timers are."""
         idle = self._idle.get(address)
         while idle:
             connection = idle.pop()
-            if connection.is_usable:
+            if connection.is_usable and connection.idle_s > asyncio.get_running_loop().time() - self._keepalive_s:
                 return connection
+            connection.drop()
         return None
 
     async def _connected(self, address: Address) -> "_Connection":

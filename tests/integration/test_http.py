@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -177,6 +178,14 @@ async def test_an_idle_connection_is_closed_in_time_and_a_used_one_is_not() -> N
                 await asyncio.sleep(0.02)
         assert (server.connections, server.ended) == (2, 1)
         await until(lambda: server.ended == 2)
+
+
+async def test_a_process_that_was_stopped_does_not_send_over_connections_that_are_too_old() -> None:
+    async with serving(Connected.echo).run() as server, HttpPool(1, keepalive_s=0.2) as http:
+        await ask(http, server, b"a")
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop is to stand still, as it does in a process that is stopped
+        assert (await ask(http, server, b"b")).body == b"b"
+        assert server.connections == 2
 
 
 async def test_bytes_that_nobody_asked_for_end_a_connection_before_they_are_taken_for_an_answer() -> None:
