@@ -12,6 +12,7 @@ answer that is not exactly HTTP as we read it is no answer.
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from types import TracebackType
@@ -66,6 +67,7 @@ class HttpPool:
         self._all: set[_Connection] = set()
         self._tls: ssl.SSLContext | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._lookups: dict[Address, asyncio.Future[object]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,6 +77,8 @@ class HttpPool:
     ) -> None:
         if self._sweep is not None:
             self._sweep.cancel()
+        for lookup in list(self._lookups.values()):
+            lookup.cancel()
         for connection in list(self._all):
             connection.drop()
         # Each is closed by a call that the loop makes next, and one with TLS by another one behind that.
@@ -116,6 +120,7 @@ class HttpPool:
 
     async def _connected(self, address: Address) -> "_Connection":
         async with asyncio.timeout(CONNECT_S):
+            await self._known(address)
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: _Connection(self._all),
                 address.host,
@@ -124,6 +129,21 @@ class HttpPool:
                 happy_eyeballs_delay=NEXT_ADDRESS_S,
             )
         return connection
+
+    async def _known(self, address: Address) -> None:
+        """Until the name was found. Lookups run in the few threads of the loop and can't be ended, so one that nobody
+        answers must take one of them, not all: whoever asks for a name joins the lookup that is under way."""
+        lookup = self._lookups.get(address)
+        if lookup is None:
+            found = asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            lookup = self._lookups[address] = asyncio.ensure_future(found)
+            lookup.add_done_callback(lambda done: self._looked_up(address, done))
+        await asyncio.shield(lookup)
+
+    def _looked_up(self, address: Address, done: asyncio.Future[object]) -> None:
+        del self._lookups[address]
+        if not done.cancelled():
+            done.exception()  # told to those who wait, if anybody still does
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

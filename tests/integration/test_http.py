@@ -1,11 +1,15 @@
 """Connections to AWS, against servers that behave as they please: what was sent, what came, and what is used again."""
 
 import asyncio
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import Struct
@@ -267,6 +271,31 @@ async def test_who_can_not_be_connected_to_was_sent_nothing() -> None:
                 await http.post(where, b"", b"", 5.0)
             assert not caught.value.has_left
             assert f"{where.host}:{where.port}" in str(caught.value)
+
+
+async def test_a_name_that_is_looked_up_for_long_keeps_nobody_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end, as_ever = threading.Event(), socket.getaddrinfo
+
+    def lookup(host: str, *rest: Any, **named: Any) -> Any:
+        if host == "dead.example":
+            may_end.wait(20)
+            raise socket.gaierror(socket.EAI_AGAIN, "nobody answers")
+        return as_ever(host, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    dead = Address("dead.example", 80, is_tls=False)
+    async with serving(Connected.echo).run() as server, HttpPool(100) as http:
+        server.address = Address("localhost", server.address.port, is_tls=False)
+        waiting = [asyncio.ensure_future(http.post(dead, b"", b"", 10.0)) for _ in range(20)]
+        try:
+            await asyncio.sleep(0.05)
+            assert (await ask(http, server, b"a", 5.0)).body == b"a"
+        finally:
+            may_end.set()
+        for failed in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(failed, NoAnswer)
+            assert not failed.has_left
 
 
 async def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers() -> None:
