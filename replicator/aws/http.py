@@ -235,11 +235,6 @@ class _Connection(asyncio.BufferedProtocol):
         except NotHttp as exc:
             self._failed(exc)
 
-    def eof_received(self) -> bool:
-        if self._reader is not None and self._reader.ends_here():
-            self._answered(self._reader)
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._everyone.discard(self)
         self._may_go_on = False

@@ -4,7 +4,8 @@ How it works: bytes are written into `AnswerReader.space`, and `took` is told ho
 once its length is known, it is the body itself, so that what is large is copied once, by the kernel.
 
 Why it is strict: who takes half an answer for a whole one, or one request's for another's, settles events that were not
-stored. What has two lengths, another framing, a bad line or more than was announced is refused.
+stored. What has two lengths, none, another framing, a bad line or more than was announced is refused: where only the
+end of the connection ends an answer, nobody can tell it from one that was cut.
 """
 
 import re
@@ -16,6 +17,8 @@ HEAD_BYTES_MAX = 64 * 1024
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """GetRecords answers up to 10 MiB of data, a third more as base64."""
 CHUNK_LINE_MAX = 1024
+WORDS_MAX = 16
+"""Answers with a status of 1xx before the one that counts."""
 PIECE_BYTES = 64 * 1024
 STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
 NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -37,13 +40,14 @@ class Answered(Struct, frozen=True):
 
 
 class AnswerReader:
-    """Of one answer. `space`, then `took`, until that says that it is whole; `ends_here` when the other side closes."""
+    """Of one answer. `space`, then `took`, until that says that it is whole."""
 
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.may_go_on = False
         """Whether the connection may carry another request."""
+        self._words = 0
         self._body = bytearray()
         self._raw = bytearray()
         """Of a chunked body, what is not told apart yet."""
@@ -65,10 +69,6 @@ class AnswerReader:
         self._filled += count
         return self._next(self, count)
 
-    def ends_here(self) -> bool:
-        """Whether the answer is whole because nothing more comes."""
-        return self._next is AnswerReader._until_close
-
     def answered(self) -> Answered:
         return Answered(self.status, self.headers, self._body)
 
@@ -81,6 +81,9 @@ class AnswerReader:
         rest = bytes(self._view[end + 4 : self._filled])
         is_1_1 = self._parse(bytes(self._view[:end]))
         if self.status < 200:  # a word in between; the answer follows
+            self._words += 1
+            if self._words > WORDS_MAX:
+                raise NotHttp(f"more than {WORDS_MAX} answers with a status of 1xx")
             self._room(HEAD_BYTES_MAX)
             return self._with(rest)
         self.may_go_on = is_1_1 and "close" not in self.headers.get("connection", "").lower()
@@ -113,9 +116,7 @@ class AnswerReader:
         if self.status in NO_BODY:
             length = "0"
         if length is None:
-            self.may_go_on, self._next = False, AnswerReader._until_close
-            self._room(PIECE_BYTES)
-            return self._with(rest)
+            raise NotHttp(f"status {self.status} without a length")
         if LENGTH.fullmatch(length) is None or int(length) > BODY_BYTES_MAX:
             raise NotHttp(f"content-length {length[:80]!r}")
         self._next = AnswerReader._in_body
@@ -138,21 +139,14 @@ class AnswerReader:
     def _in_body(self, _: int) -> bool:
         return self._filled == len(self._body)
 
-    def _until_close(self, _: int) -> bool:
-        self._keep(self._piece())
-        return False
-
-    def _piece(self) -> bytes:
-        piece, self._filled = bytes(self._view[: self._filled]), 0
-        return piece
-
-    def _keep(self, piece: bytes | bytearray) -> None:
+    def _keep(self, piece: bytearray) -> None:
         if len(self._body) + len(piece) > BODY_BYTES_MAX:
             raise NotHttp(f"a body of more than {BODY_BYTES_MAX} bytes")
         self._body += piece
 
     def _in_chunks(self, _: int) -> bool:
-        self._raw += self._piece()
+        self._raw += self._view[: self._filled]
+        self._filled = 0
         while (end := self._raw.find(b"\r\n")) >= 0:
             found = CHUNK_SIZE.fullmatch(self._raw[:end])
             if found is None:

@@ -243,9 +243,12 @@ async def test_a_request_that_was_cut_may_have_had_an_effect_wherever_it_was_cut
             case 3:
                 await connected.request()
                 connected.writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+            case 4:
+                await connected.request()
+                connected.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")  # of a body that has no length, nothing
 
     async with serving(cut).run() as server, HttpPool(1) as http:
-        for _ in range(4):
+        for _ in range(5):
             assert (await no_answer(http, server)).has_left
 
 
