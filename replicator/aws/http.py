@@ -6,12 +6,14 @@ address, so that who does not answer keeps nobody from others, and takes the con
 makes one.
 
 Why it tells the truth: a connection is used again only when the answer was whole, everything of the request had left
-and nothing followed. A call that fails, runs out of time or is cancelled drops its connection. `NoAnswer` says whether
-anything of the request was handed to the network: before that nothing can have happened, after it nobody knows. An
-answer that is not exactly HTTP as we read it is no answer.
+and nothing followed, also nothing that the event loop has not read yet: the kernel is asked. A call that fails, runs
+out of time or is cancelled drops its connection. `NoAnswer` says whether anything of the request was handed to the
+network: before that nothing can have happened, after it nobody knows. An answer that is not exactly HTTP as we read it
+is no answer.
 """
 
 import asyncio
+import select
 import socket
 import ssl
 from collections import deque
@@ -113,7 +115,8 @@ class HttpPool:
         idle = self._idle.get(address)
         while idle:
             connection = idle.pop()
-            if connection.is_usable and connection.idle_s > asyncio.get_running_loop().time() - self._keepalive_s:
+            is_young = connection.idle_s > asyncio.get_running_loop().time() - self._keepalive_s
+            if connection.is_usable and is_young and connection.is_quiet:
                 return connection
             connection.drop()
         return None
@@ -183,6 +186,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._answer: asyncio.Future[Answered] | None = None
         self._may_go_on = True
         self._stray = memoryview(bytearray(1))
+        self._kernel = select.poll()
+        self._quiet: list[tuple[int, int]] = []
         self.has_left = False
         """Something of the request that it carries, or carried last."""
         self.idle_s = 0.0
@@ -194,6 +199,15 @@ class _Connection(asyncio.BufferedProtocol):
         if transport is None or transport.is_closing() or self._answer is not None:
             return False
         return self._may_go_on and transport.get_write_buffer_size() == 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing came since its answer, be it the end, and the other side takes what is sent.
+
+        Of a connection that `is_usable`. What the loop has not read yet would be taken for the answer to the next
+        request, and over TLS `asyncio` does not tell how much of a request still waits.
+        """
+        return self._kernel.poll(0) == self._quiet
 
     async def ask(self, head: bytes, body: bytes) -> Answered:
         """Raises OSError or NotHttp; what is cancelled leaves it unusable."""
@@ -220,6 +234,9 @@ class _Connection(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._everyone.add(self)
+        number = transport.get_extra_info("socket").fileno()
+        self._kernel.register(number, select.POLLIN | select.POLLOUT)
+        self._quiet = [(number, select.POLLOUT)]
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the reader knows better
         return self._stray if self._reader is None else self._reader.space()

@@ -36,8 +36,7 @@ class Connected(Struct, eq=False):
         return await self.reader.readexactly(size)
 
     async def answer(self, body: bytes, *lines: str) -> None:
-        head = "\r\n".join(("HTTP/1.1 200 OK", f"content-length: {len(body)}", *lines, "", ""))
-        self.writer.write(head.encode() + body)
+        self.writer.write(answered(body, *lines))
         await self.writer.drain()
 
     async def echo(self) -> None:
@@ -48,6 +47,10 @@ class Connected(Struct, eq=False):
         """Until the client has closed it."""
         while await self.reader.read(65536):
             pass
+
+
+def answered(body: bytes, *lines: str) -> bytes:
+    return "\r\n".join(("HTTP/1.1 200 OK", f"content-length: {len(body)}", *lines, "", "")).encode() + body
 
 
 class Server:
@@ -172,6 +175,38 @@ async def test_a_connection_that_was_closed_while_idle_is_not_used_again() -> No
             await asyncio.sleep(0.05)
 
 
+async def test_a_connection_that_is_closed_right_behind_an_answer_is_not_used_again() -> None:
+    async def once(connected: Connected) -> None:
+        connected.writer.write(answered(await connected.request()))
+
+    async with serving(once).run() as server, HttpPool(1) as http:
+        for number in range(1, 21):
+            assert (await ask(http, server, b"a")).body == b"a"
+            assert server.connections == number
+
+
+async def test_what_came_while_the_loop_stood_still_is_seen_before_a_connection_is_used_again() -> None:
+    """Its end, here: the request that goes out next would be in doubt."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as threads:
+
+        listening.settimeout(5)
+
+        def serve() -> None:
+            for _ in range(2):
+                connected, _ = listening.accept()
+                with connected:
+                    connected.recv(65536)
+                    connected.sendall(answered(b""))
+
+        served = threads.submit(serve)
+        async with HttpPool(1) as http:
+            address = Address("127.0.0.1", listening.getsockname()[1], is_tls=False)
+            await http.post(address, b"POST / HTTP/1.1\r\n\r\n", b"", 5.0)
+            time.sleep(0.3)  # noqa: ASYNC251 - the loop is to stand still, while the server closes
+            await http.post(address, b"POST / HTTP/1.1\r\n\r\n", b"", 5.0)
+        served.result()
+
+
 async def test_an_idle_connection_is_closed_in_time_and_a_used_one_is_not() -> None:
     async with serving(Connected.echo).run() as server, HttpPool(2, keepalive_s=0.3) as http:
         await asyncio.gather(ask(http, server, b"a"), ask(http, server, b"b"))
@@ -204,6 +239,21 @@ async def test_bytes_that_nobody_asked_for_end_a_connection_before_they_are_take
     async with serving(talkative).run() as server, HttpPool(1) as http:
         assert (await ask(http, server, b"a")).body == b"a"
         await until(lambda: server.ended == 1)
+        assert (await ask(http, server, b"b")).body == b"b"
+
+
+async def test_a_second_answer_to_one_request_is_not_that_to_the_next() -> None:
+    """The first fills its place to the last byte, so that the second stays in the kernel until that is asked."""
+
+    async def twice(connected: Connected) -> None:
+        if connected.number:
+            await connected.echo()
+        await connected.request()
+        connected.writer.write(answered(b"x" * 200_000) + answered(b"of nobody"))
+        await connected.ended()
+
+    async with serving(twice).run() as server, HttpPool(1) as http:
+        assert len((await ask(http, server, b"a")).body) == 200_000
         assert (await ask(http, server, b"b")).body == b"b"
 
 
@@ -252,17 +302,24 @@ async def test_a_request_that_was_cut_may_have_had_an_effect_wherever_it_was_cut
             assert (await no_answer(http, server)).has_left
 
 
-async def test_an_answer_that_comes_before_the_request_has_left_counts_and_ends_the_connection() -> None:
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_an_answer_that_comes_before_the_request_has_left_counts_and_ends_the_connection(
+    is_tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def hasty(connected: Connected) -> None:
         await connected.reader.readuntil(HEAD_END)
         await connected.answer(b"too large")
         if connected.number == 0:
-            await asyncio.sleep(0.5)
+            await may_go_on.wait()
 
-    async with serving(hasty).run() as server, HttpPool(1) as http:
+    may_go_on = asyncio.Event()
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+    async with serving(hasty, certificate.server_context() if is_tls else None).run() as server, HttpPool(1) as http:
         assert (await ask(http, server, LARGE * 5)).body == b"too large"
         assert (await ask(http, server, b"")).body == b"too large"
         assert server.connections == 2
+        may_go_on.set()
 
 
 async def test_who_can_not_be_connected_to_was_sent_nothing() -> None:
