@@ -86,6 +86,14 @@ class Endpoints(Model):
             raise ValueError("an endpoint is a URL such as https://vpce-0123.kinesis.us-east-1.vpce.amazonaws.com")
         return url
 
+    @field_validator("kinesis", "dynamodb", "dynamodb_streams", "sqs", "events")
+    @classmethod
+    def _no_path(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.path.strip("/") or parts.query or parts.username is not None:
+            raise ValueError("an endpoint has no path, query or user: requests go to / of its host")
+        return url
+
 
 class RegionConfig(Model):
     endpoints: Endpoints = Endpoints()

@@ -34,6 +34,7 @@ WRONG = [
     ("unknown_key", 4, 5, "unknown key 'strem' in sources.orders, did you mean 'stream'?"),
     ("region_alias", 2, 3, "'virginia' is no canonical AWS region name, write 'us-east-1'"),
     ("region_upper_case", 1, 26, "'EU_WEST_1' is no canonical AWS region name, write 'eu-west-1'"),
+    ("endpoint_with_path", 1, 44, "an endpoint has no path, query or user: requests go to / of its host"),
     ("duplicate_key", 7, 3, "key 'drain_s' is there twice, first on line 5; remove one"),
     ("duplicate_link", 7, 5, "has settings already on line 5; merge the two"),
     ("literal_password", 4, 19, "write 'password: {env: NAME}' or 'password: {file: PATH}'"),
