@@ -188,7 +188,6 @@ async def test_a_connection_that_is_closed_right_behind_an_answer_is_not_used_ag
 async def test_what_came_while_the_loop_stood_still_is_seen_before_a_connection_is_used_again() -> None:
     """Its end, here: the request that goes out next would be in doubt."""
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as threads:
-
         listening.settimeout(5)
 
         def serve() -> None:
