@@ -175,7 +175,7 @@ def _check(args: argparse.Namespace) -> int:
     config, problems = check(args.file, os.environ)
     for problem in problems:
         print(f"{args.file}:{problem}")
-    for place, message in warnings(args.file, os.environ):
+    for place, message in warnings(args.file, os.environ, config):
         print(f"{args.file}:{place.line}:{place.column}: warning: {message}")
     if config is None:
         return 1

@@ -62,13 +62,12 @@ def check(name: str, environment: Mapping[str, str]) -> tuple[Config | None, lis
     return (None if problems else config), problems
 
 
-def warnings(name: str, environment: Mapping[str, str]) -> list[Problem]:
+def warnings(name: str, environment: Mapping[str, str], config: Config | None) -> list[Problem]:
     """What is right, and still may stop a worker (secrets and packages that are not on this machine) or lose events.
 
-    Raises ConfigError.
+    ``config`` is what `check` made of the file. Raises ConfigError.
     """
     document = Document(_text(name, environment), environment)
-    config, _ = check(name, environment)
     idle = [] if config is None else paused(document, config)
     return sorted([*unset_secrets(document, environment), *unwritable(document), *idle])
 

@@ -59,7 +59,7 @@ def mutated(draw: st.DrawFn) -> str:
 def test_what_is_refused_has_a_problem_and_nothing_crashes(text: str) -> None:
     config, problems = check("env:CONFIG", {"CONFIG": text})
     assert (config is None) == bool(problems)
-    warnings("env:CONFIG", {"CONFIG": text})
+    warnings("env:CONFIG", {"CONFIG": text}, config)
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,9 @@ def test_a_lake_to_continue_from_that_is_paused_is_a_warning(tmp_path: Path) -> 
     file = tmp_path / "replicator.yaml"
     lines = {"orders": ", continue_from: lake", "source": "", "hub": ""}
     file.write_text(TEXT.format(**lines, more=""))
-    assert warnings(str(file), {}) == []
+    assert warnings(str(file), {}, check(str(file), {})[0]) == []
     file.write_text(TEXT.format(**lines, more="links: [{source: orders, from: eu-west-1, peer: lake, paused: true}]"))
-    [warning] = warnings(str(file), {})
+    [warning] = warnings(str(file), {}, check(str(file), {})[0])
     assert "orders:lake is paused in eu-west-1: what the hub forgets there meanwhile is lost" in warning.message
 
 
