@@ -96,12 +96,7 @@ class _Trial:
 
     def _is_oversize(self, prepared: Prepared, preparer: Preparer, more_bytes: int) -> bool:
         """With its tag and key, and what redaction adds. Raises PoisonEvent."""
-        if not prepared.claim:
-            preparer.complete(prepared)
-            if prepared.poison is not None:
-                raise prepared.poison.anew()
-        entry = preparer.entry(prepared)
-        return len(entry.data) + len(entry.partition_key.encode()) + more_bytes > self._size_max
+        return preparer.entry(prepared).size_bytes + more_bytes > self._size_max
 
     def _kept_back(self, prepared: Prepared, now_ms: int) -> str | None:
         """Why it does not go. Raises PoisonEvent."""

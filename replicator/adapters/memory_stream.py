@@ -277,7 +277,7 @@ class MemorySink:
             raise Refused(f"{len(entries)} records in one request, 1 to {limits.records_max} are taken")
         if not all(1 <= len(entry.partition_key) <= PARTITION_KEY_CHARACTERS_MAX for entry in entries):
             raise Refused(f"a partition key has 1 to {PARTITION_KEY_CHARACTERS_MAX} characters")
-        sizes = [len(entry.data) + len(entry.partition_key.encode()) for entry in entries]
+        sizes = [entry.size_bytes for entry in entries]
         if max(sizes) > limits.record_bytes_max or sum(sizes) > limits.request_bytes_max:
             raise Refused(f"the largest record has {max(sizes)} bytes, all have {sum(sizes)}: over the limits")
 

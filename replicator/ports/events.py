@@ -110,6 +110,11 @@ class Entry(Struct, frozen=True, gc=False):
     data: bytes
     partition_key: str
 
+    @property
+    def size_bytes(self) -> int:
+        """As limits count it, see `SinkLimits`."""
+        return len(self.data) + len(self.partition_key.encode())
+
 
 class SinkLimits(Struct, frozen=True):
     """The vendor's bounds on one request, from the adapter's table or the configuration.

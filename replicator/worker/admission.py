@@ -140,7 +140,7 @@ class Admission(Gate):
                 if type(decision) is Drop:
                     drops[decision.reason] += 1
                     continue
-                whole = prepared.entry or self._entry(prepared)
+                whole = prepared.entry or self._preparer.entry(prepared)
                 entry = whole if egress is None else self._egressed(egress, whole, prepared, span)
                 if entry is None:
                     drops[RESIDENCY] += 1
@@ -221,14 +221,6 @@ class Admission(Gate):
             decision = self._decided[route] = self._router.decide(route)
         return decision
 
-    def _entry(self, prepared: Prepared) -> Entry:
-        """Raises PoisonEvent."""
-        if not prepared.claim:
-            self._preparer.complete(prepared)
-            if prepared.poison is not None:
-                raise prepared.poison.anew()
-        return self._preparer.entry(prepared)
-
     def _without_replay(self, prepared: Prepared, size: int) -> tuple[Entry, int]:
         """What leaves of an event that is too large only for the id of its replay, and its size. Raises PoisonEvent."""
         whole = self._preparer.without_replay(prepared)
@@ -237,9 +229,9 @@ class Admission(Gate):
             egress = self._egress
             data = whole.data if egress is None else egress.leaving(whole.data, prepared.route.origin)
             assert not isinstance(data, Drop), "the id decides nothing"
-            lean = len(data) + len(whole.partition_key.encode())
-            if lean <= self._size_max:
-                return Entry(data, whole.partition_key), lean
+            lean = Entry(data, whole.partition_key)
+            if lean.size_bytes <= self._size_max:
+                return lean, lean.size_bytes
         raise self._oversize(size)
 
     def settled(self, span: Span) -> None:

@@ -75,7 +75,7 @@ class CheckingSink:
         return [next(results) if isinstance(entry, Entry) else entry for entry in leaving]
 
     def _is_large(self, entry: Entry) -> bool:
-        return len(entry.data) + len(entry.partition_key.encode()) > self._record_bytes_max
+        return entry.size_bytes > self._record_bytes_max
 
     async def _check_in(self, entry: Entry) -> Entry | str | Refused:
         """The pointer; else why there is none: the code of what passes, or for good."""

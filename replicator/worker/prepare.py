@@ -209,7 +209,11 @@ class Preparer:
                 prepared.entry = Entry(data, record.partition_key)
 
     def entry(self, prepared: Prepared) -> Entry:
-        """What leaves this region, the same for every peer; made at the first call and kept."""
+        """What leaves this region, the same for every peer; made at the first call and kept. Raises PoisonEvent."""
+        if not prepared.claim:
+            self.complete(prepared)
+            if prepared.poison is not None:
+                raise prepared.poison.anew()
         if prepared.entry is None:
             if prepared.event_id is not None:
                 self.encode_plain((prepared,), (prepared.route,))
